@@ -1,0 +1,130 @@
+package tpmtest
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/sealsign/sealsign/tpm"
+)
+
+// Software is an swtpm process whose state outlives it until the test ends.
+type Software struct {
+	t       testing.TB
+	network string // "unix" or "tcp"
+	dir     string
+	address string
+	command *exec.Cmd
+	output  *bytes.Buffer
+}
+
+// startTime is how long swtpm may take to answer; 80 ms are usual.
+const startTime = 10 * time.Second
+
+// StartSwtpm starts an swtpm that listens on a "unix" or a "tcp" socket.
+func StartSwtpm(t testing.TB, network string) *Software {
+	t.Helper()
+	// A socket's path has at most 107 bytes, t.TempDir() may have more.
+	dir, err := os.MkdirTemp("", "swtpm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Software{t: t, network: network, dir: dir, address: filepath.Join(dir, "sock")}
+	if network == "tcp" {
+		s.address = freePort(t)
+	}
+	t.Cleanup(func() {
+		s.Kill()
+		_ = os.RemoveAll(dir) // what is left of it is in the system's temporary folder
+	})
+	s.Start()
+	return s
+}
+
+func freePort(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = l.Close() }()
+	return l.Addr().String()
+}
+
+// Options opens it. Its device setting is the one an operator would write.
+func (s *Software) Options() tpm.Options {
+	return tpm.Options{Device: s.network + ":" + s.address, AllowSoftware: true}
+}
+
+// Start starts it again after Kill, with the state it had.
+func (s *Software) Start() {
+	s.t.Helper()
+	path, err := exec.LookPath("swtpm")
+	if err != nil {
+		s.t.Fatal("swtpm is missing: apt-get install swtpm")
+	}
+	server := "type=unixio,path=" + s.address
+	control := "type=unixio,path=" + filepath.Join(s.dir, "ctrl")
+	if s.network == "tcp" {
+		_, port, _ := strings.Cut(s.address, ":")
+		server = "type=tcp,bindaddr=127.0.0.1,port=" + port
+	}
+	s.output = new(bytes.Buffer)
+	s.command = exec.Command(path, "socket", "--tpm2", "--tpmstate", "dir="+s.dir,
+		"--server", server, "--ctrl", control, "--flags", "not-need-init,startup-clear")
+	s.command.Stdout, s.command.Stderr = s.output, s.output
+	if err := s.command.Start(); err != nil {
+		s.t.Fatalf("starting swtpm: %v", err)
+	}
+	if err := s.wait(); err != nil {
+		s.Kill()
+		s.t.Fatalf("swtpm doesn't answer: %v\n%s", err, s.output)
+	}
+}
+
+// wait connects until it is let in. swtpm serves one connection after the other.
+func (s *Software) wait() error {
+	deadline := time.Now().Add(startTime)
+	for {
+		conn, err := net.Dial(s.network, s.address)
+		if err == nil {
+			return conn.Close()
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("after %v: %w", startTime, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// Kill ends it as a power cut would.
+func (s *Software) Kill() {
+	if s.command == nil {
+		return
+	}
+	_ = s.command.Process.Kill() // it may be dead already
+	_ = s.command.Wait()
+	s.command = nil
+	_ = os.Remove(s.address)
+}
+
+// Stop makes it hang: it takes connections and commands, and answers nothing
+// until Continue.
+func (s *Software) Stop() { s.signal(syscall.SIGSTOP) }
+
+// Continue ends Stop.
+func (s *Software) Continue() { s.signal(syscall.SIGCONT) }
+
+func (s *Software) signal(sig syscall.Signal) {
+	s.t.Helper()
+	if err := s.command.Process.Signal(sig); err != nil {
+		s.t.Fatalf("signalling swtpm: %v", err)
+	}
+}

@@ -1,0 +1,193 @@
+package tpm
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	_ "crypto/sha512" // for hashes
+	"fmt"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/sealsign/sealsign/internal/fault"
+)
+
+// hashes are those that an HMAC key may have.
+var hashes = map[crypto.Hash]struct {
+	alg tpm2.TPMAlgID
+	can string
+}{
+	crypto.SHA256: {tpm2.TPMAlgSHA256, CanHMACSHA256},
+	crypto.SHA384: {tpm2.TPMAlgSHA384, CanHMACSHA384},
+	crypto.SHA512: {tpm2.TPMAlgSHA512, CanHMACSHA512},
+}
+
+// ImportHMAC makes an HMAC key of a secret, which never leaves the TPM again.
+// auth is the 32 bytes that its use will need.
+func (d *Device) ImportHMAC(ctx context.Context, hash crypto.Hash, secret, auth []byte) (*KeyFile, error) {
+	h, ok := hashes[hash]
+	if !ok {
+		return nil, fault.New(fault.KeyUnsupported, "no TPM makes HMACs with %v keys that sealsign knows of", hash).
+			WithHint("protection = \"sealed\" works for every algorithm")
+	}
+	if err := d.needs(h.can); err != nil {
+		return nil, err
+	}
+	if len(secret) == 0 {
+		return nil, fault.New(fault.KeyUnsupported, "an empty secret makes no HMAC key")
+	}
+	if err := checkAuth(auth); err != nil {
+		return nil, err
+	}
+	own, ownAuth := hmacKey(hash, secret), slices.Clone(auth)
+	return d.makeKey(ctx, "importing a key", func(c *conn) (*KeyFile, error) {
+		return c.create(hmacTemplate(h.alg), ownAuth, own)
+	}, own, ownAuth)
+}
+
+// hmacKey is a copy of the secret, or its hash where it is longer than the
+// hash's block: a TPM takes no more, and RFC 2104 says that it makes no difference.
+func hmacKey(hash crypto.Hash, secret []byte) []byte {
+	h := hash.New()
+	if len(secret) <= h.BlockSize() {
+		return slices.Clone(secret)
+	}
+	h.Write(secret)
+	sum := h.Sum(nil)
+	// What of the secret didn't fill a block is still in the hash's memory.
+	h.Reset()
+	h.Write(make([]byte, h.BlockSize()-1))
+	h.Write(make([]byte, 1))
+	return sum
+}
+
+// GenerateRSA makes an RSA key in the TPM; its private part never is outside.
+func (d *Device) GenerateRSA(ctx context.Context, bits int, auth []byte) (*KeyFile, error) {
+	return d.generate(ctx, fmt.Sprintf("rsa-%d", bits), rsaTemplate(bits, nil), auth)
+}
+
+// GenerateP256 makes an ECDSA P-256 key in the TPM.
+func (d *Device) GenerateP256(ctx context.Context, auth []byte) (*KeyFile, error) {
+	return d.generate(ctx, CanP256, p256Template(nil, nil), auth)
+}
+
+func (d *Device) generate(ctx context.Context, can string, template tpm2.TPMTPublic, auth []byte) (*KeyFile, error) {
+	if err := d.needs(can); err != nil {
+		return nil, err
+	}
+	if err := checkAuth(auth); err != nil {
+		return nil, err
+	}
+	own := slices.Clone(auth)
+	return d.makeKey(ctx, "making a key", func(c *conn) (f *KeyFile, err error) {
+		err = c.slowly(generateTime, func() error {
+			f, err = c.create(template, own, nil)
+			return err
+		})
+		return f, err
+	}, own)
+}
+
+// ImportRSA gives an RSA key to the TPM.
+func (d *Device) ImportRSA(ctx context.Context, key *rsa.PrivateKey, auth []byte) (*KeyFile, error) {
+	bits := key.N.BitLen()
+	if err := d.needs(fmt.Sprintf("rsa-%d", bits)); err != nil {
+		return nil, err
+	}
+	if key.E != defaultExponent || len(key.Primes) != 2 || key.Primes[0].BitLen() != bits/2 || key.Validate() != nil {
+		return nil, fault.New(fault.KeyUnsupported, "a TPM takes RSA keys of two primes of the same length and the exponent 65537 only").
+			WithHint("protection = \"sealed\" works for this key")
+	}
+	prime := key.Primes[0].FillBytes(make([]byte, bits/16))
+	return d.importKey(ctx, rsaTemplate(bits, key.N.FillBytes(make([]byte, bits/8))), prime, auth)
+}
+
+// ImportECDSA gives a P-256 key to the TPM.
+func (d *Device) ImportECDSA(ctx context.Context, key *ecdsa.PrivateKey, auth []byte) (*KeyFile, error) {
+	if err := d.needs(CanP256); err != nil {
+		return nil, err
+	}
+	if key.Curve != elliptic.P256() {
+		return nil, fault.New(fault.KeyUnsupported, "ECDSA keys are imported on the curve P-256 only, not %s", key.Params().Name)
+	}
+	scalar, err := key.Bytes()
+	if err != nil {
+		return nil, fault.New(fault.KeyDamaged, "the ECDSA key is not valid: %v", err)
+	}
+	point, err := key.PublicKey.Bytes() // 4, x, y
+	if err != nil {
+		return nil, fault.New(fault.KeyDamaged, "the ECDSA key is not valid: %v", err)
+	}
+	return d.importKey(ctx, p256Template(point[1:1+p256Size], point[1+p256Size:]), scalar, auth)
+}
+
+// importKey wraps a private key to the SRK, so that it isn't readable on the
+// bus, and has the TPM take it in. secret is wiped.
+func (d *Device) importKey(ctx context.Context, template tpm2.TPMTPublic, secret, auth []byte) (*KeyFile, error) {
+	if err := checkAuth(auth); err != nil {
+		clear(secret)
+		return nil, err
+	}
+	own := slices.Clone(auth)
+	return d.makeKey(ctx, "importing a key", func(c *conn) (*KeyFile, error) {
+		public := tpm2.Marshal(template)
+		duplicate, seed, err := wrap(c.srkKey, template.Type, name(public), own, secret)
+		if err != nil {
+			return nil, err
+		}
+		s, err := c.session(encryptNone)
+		if err != nil {
+			return nil, err
+		}
+		rsp, err := tpm2.Import{
+			ParentHandle: on(c.srk, s),
+			ObjectPublic: tpm2.New2B(template),
+			Duplicate:    tpm2.TPM2BPrivate{Buffer: duplicate},
+			InSymSeed:    tpm2.TPM2BEncryptedSecret{Buffer: seed},
+			Symmetric:    tpm2.TPMTSymDef{Algorithm: tpm2.TPMAlgNull},
+		}.Execute(c)
+		if err != nil {
+			return nil, err
+		}
+		return newKeyFile(public, rsp.OutPrivate.Buffer)
+	}, secret, own)
+}
+
+// wrap makes an object that only the owner of parent can import (part 1, 23.3):
+// its sensitive area encrypted and authenticated with keys made from a seed,
+// and the seed for parent's eyes only.
+func wrap(parent tpm2.LabeledEncapsulationKey, kind tpm2.TPMAlgID, name, auth, secret []byte) (duplicate, seedFor []byte, err error) {
+	seed, seedFor, err := parent.Encapsulate(rand.Reader, "DUPLICATE")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer clear(seed)
+	size := 2 + 2 + len(auth) + 2 + 2 + len(secret)
+	w := writer{b: make([]byte, 0, 2+digestSize+2+size)}
+	w.sized(make([]byte, digestSize)) // the integrity HMAC, below
+	w.u16(uint16(size))               // TPM2B_SENSITIVE
+	w.u16(uint16(kind))
+	w.sized(auth)
+	w.sized(nil) // no obfuscation seed
+	w.sized(secret)
+	sensitive := w.b[2+digestSize:]
+
+	key := tpm2.KDFa(crypto.SHA256, seed, "STORAGE", name, nil, cipherSize*8)
+	defer clear(key)
+	if err := encryptCFB(key, make([]byte, cipherSize), sensitive); err != nil {
+		return nil, nil, err
+	}
+
+	macKey := tpm2.KDFa(crypto.SHA256, seed, "INTEGRITY", nil, nil, digestSize*8)
+	defer clear(macKey)
+	mac := hmac.New(sha256.New, macKey)
+	mac.Write(sensitive)
+	mac.Write(name)
+	mac.Sum(w.b[2:2])
+	return w.b, seedFor, nil
+}

@@ -1,0 +1,183 @@
+package tpm
+
+import (
+	"bytes"
+	"crypto"
+	encodingasn1 "encoding/asn1"
+	"fmt"
+	"slices"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/sealsign/sealsign/internal/fault"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// KeyFileType is the PEM type of a key file.
+const KeyFileType = "TSS2 PRIVATE KEY"
+
+// maxKeyFile is the most bytes a key file may have: that of an RSA-4096 key has
+// about 1,600.
+const maxKeyFile = 8 << 10
+
+var (
+	oidLoadable = encodingasn1.ObjectIdentifier{2, 23, 133, 10, 1, 3}
+	oidSealed   = encodingasn1.ObjectIdentifier{2, 23, 133, 10, 1, 5}
+)
+
+// KeyFile is a key or a sealed secret as it is kept on disk: of use to the TPM
+// alone that made it. Its form is the ASN.1 of "TPM 2.0 Key Files"
+// (draft-bottomley-tpm2-keys), which OpenSSL's TPM provider and the kernel's
+// trusted keys read too.
+type KeyFile struct {
+	sealed    bool // a secret to unseal; else a key to load
+	emptyAuth bool
+	pcrs      []pcrValue // what the secret is bound to
+	public    []byte     // TPMT_PUBLIC
+	private   []byte     // the TPM2B_PRIVATE's content
+	area      tpm2.TPMTPublic
+	key       crypto.PublicKey // nil: an HMAC key or a sealed secret
+	hash      tpm2.TPMAlgID    // of an HMAC key
+}
+
+// pcrValue is one PolicyPCR: the hash of one PCR's value.
+type pcrValue struct {
+	pcr    int
+	digest []byte
+}
+
+func newKeyFile(public, private []byte) (*KeyFile, error) {
+	area, err := tpm2.Unmarshal[tpm2.TPMTPublic](public)
+	if err != nil {
+		return nil, fmt.Errorf("its public area can't be read: %w", err)
+	}
+	if area.NameAlg != tpm2.TPMAlgSHA256 || !bytes.Equal(tpm2.Marshal(area), public) {
+		return nil, fmt.Errorf("its public area is not one of sealsign's")
+	}
+	f := &KeyFile{public: slices.Clone(public), private: slices.Clone(private), area: *area}
+	switch area.Type {
+	case tpm2.TPMAlgKeyedHash:
+		f.hash, err = schemeHash(area)
+	case tpm2.TPMAlgRSA:
+		f.key, err = rsaPublic(area)
+	case tpm2.TPMAlgECC:
+		f.key, err = p256Public(area)
+	default:
+		err = fmt.Errorf("its public area is of the type %#x", uint16(area.Type))
+	}
+	return f, err
+}
+
+// ParseKeyFile reads the DER of a key file: one that Marshal could have written,
+// to the byte. It fails with KEY_DAMAGED.
+func ParseKeyFile(der []byte) (*KeyFile, error) {
+	f, err := parseKeyFile(der)
+	if err != nil {
+		return nil, fault.New(fault.KeyDamaged, "this is no TPM key file of sealsign's: %v", err).
+			WithHint("bring the file back from a backup, or import the credential again")
+	}
+	return f, nil
+}
+
+func parseKeyFile(der []byte) (*KeyFile, error) {
+	if len(der) > maxKeyFile {
+		return nil, fmt.Errorf("it has more than %d bytes", maxKeyFile)
+	}
+	var oid encodingasn1.ObjectIdentifier
+	var policy, public, private cryptobyte.String
+	var hasEmptyAuth, hasPolicy bool
+	var emptyAuth, seq cryptobyte.String
+	var parent int64
+	outer := cryptobyte.String(der)
+	if !outer.ReadASN1(&seq, asn1.SEQUENCE) || !outer.Empty() ||
+		!seq.ReadASN1ObjectIdentifier(&oid) ||
+		!seq.ReadOptionalASN1(&emptyAuth, &hasEmptyAuth, asn1.Tag(0).Constructed().ContextSpecific()) ||
+		!seq.ReadOptionalASN1(&policy, &hasPolicy, asn1.Tag(1).Constructed().ContextSpecific()) ||
+		!seq.ReadASN1Integer(&parent) ||
+		!seq.ReadASN1(&public, asn1.OCTET_STRING) ||
+		!seq.ReadASN1(&private, asn1.OCTET_STRING) || !seq.Empty() {
+		return nil, fmt.Errorf("its ASN.1 is not a key file's")
+	}
+	if parent != int64(tpm2.TPMRHOwner) {
+		return nil, fmt.Errorf("its parent is %#x, not the storage root key", parent)
+	}
+	publicArea, ok := unsize(public)
+	if !ok {
+		return nil, fmt.Errorf("its public area is cut short or too long")
+	}
+	privateArea, ok := unsize(private)
+	if !ok {
+		return nil, fmt.Errorf("its private area is cut short or too long")
+	}
+	f, err := newKeyFile(publicArea, privateArea)
+	if err != nil {
+		return nil, err
+	}
+	f.sealed, f.emptyAuth = oid.Equal(oidSealed), hasEmptyAuth
+	if hasPolicy {
+		if f.pcrs, err = parsePolicy(policy); err != nil {
+			return nil, err
+		}
+	}
+	if !bytes.Equal(f.Marshal(), der) {
+		return nil, fmt.Errorf("it isn't in the one form it is written in")
+	}
+	return f, f.check()
+}
+
+// check refuses a file whose parts don't belong together.
+func (f *KeyFile) check() error {
+	policy, err := policyOf(f.pcrs)
+	if err != nil {
+		return err
+	}
+	has := f.area.ObjectAttributes
+	switch {
+	case f.sealed != (f.key == nil && f.hash == tpm2.TPMAlgNull), f.sealed == has.SignEncrypt:
+		return fmt.Errorf("it says it is another kind of object than it is")
+	case has.Decrypt || !has.NoDA:
+		return fmt.Errorf("it has attributes that sealsign gives none")
+	case !bytes.Equal(policy, f.area.AuthPolicy.Buffer) || has.UserWithAuth != (policy == nil):
+		return fmt.Errorf("it says it has another policy than it has")
+	}
+	return nil
+}
+
+// Marshal gives the DER.
+func (f *KeyFile) Marshal() []byte {
+	var b cryptobyte.Builder
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		if f.sealed {
+			b.AddASN1ObjectIdentifier(oidSealed)
+		} else {
+			b.AddASN1ObjectIdentifier(oidLoadable)
+		}
+		if f.emptyAuth {
+			b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { b.AddASN1Boolean(true) })
+		}
+		if f.pcrs != nil {
+			b.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { addPolicy(b, f.pcrs) })
+		}
+		b.AddASN1Int64(int64(tpm2.TPMRHOwner))
+		addSized(b, f.public)
+		addSized(b, f.private)
+	})
+	return b.BytesOrPanic()
+}
+
+// Public is the key's public part: *rsa.PublicKey or *ecdsa.PublicKey, and nil
+// for an HMAC key or a sealed secret.
+func (f *KeyFile) Public() crypto.PublicKey { return f.key }
+
+func addSized(b *cryptobyte.Builder, p []byte) {
+	b.AddASN1(asn1.OCTET_STRING, func(b *cryptobyte.Builder) {
+		b.AddUint16LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes(p) })
+	})
+}
+
+// unsize takes the content out of a TPM2B.
+func unsize(s cryptobyte.String) (content []byte, ok bool) {
+	var inner cryptobyte.String
+	ok = s.ReadUint16LengthPrefixed(&inner) && s.Empty() && len(inner) > 0
+	return inner, ok
+}

@@ -1,0 +1,152 @@
+package tpm
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/sealsign/sealsign/internal/fault"
+	"golang.org/x/crypto/cryptobyte"
+	"golang.org/x/crypto/cryptobyte/asn1"
+)
+
+// A secret bound to PCRs has one PolicyPCR for each of them, not one for all:
+// when it won't open, it can be said which PCR has changed.
+
+// bind gives the PCRs as they are now, and the policy that asks for them.
+func (c *conn) bind(pcrs []int) (values []pcrValue, policy []byte, err error) {
+	if len(pcrs) == 0 {
+		return nil, nil, nil
+	}
+	now, err := c.readPCRs(pcrs)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, pcr := range pcrs {
+		value, err := hex.DecodeString(now[pcr])
+		if err != nil || len(value) != sha256.Size {
+			return nil, nil, fault.New(fault.KeyUnsupported, "this TPM has no SHA-256 value of PCR %d", pcr).
+				WithHint("leave pcrs empty under [tpm], or enable the SHA-256 bank in the firmware")
+		}
+		digest := sha256.Sum256(value)
+		values = append(values, pcrValue{pcr: pcr, digest: digest[:]})
+	}
+	policy, err = policyOf(values)
+	return values, policy, err
+}
+
+// policyOf is the digest of a policy that asks for these values, or nil.
+func policyOf(values []pcrValue) ([]byte, error) {
+	if len(values) == 0 {
+		return nil, nil
+	}
+	calculator, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range values {
+		if err := v.command(0).Update(calculator); err != nil {
+			return nil, err
+		}
+	}
+	return calculator.Hash().Digest, nil
+}
+
+func (v pcrValue) command(session tpm2.TPMHandle) tpm2.PolicyPCR {
+	return tpm2.PolicyPCR{
+		PolicySession: session,
+		PcrDigest:     tpm2.TPM2BDigest{Buffer: v.digest},
+		Pcrs:          pcrSelection(v.pcr),
+	}
+}
+
+// satisfy starts a session in which the PCRs have been shown to be what they were.
+func (c *conn) satisfy(values []pcrValue) (*session, error) {
+	s, err := c.startSession(tpm2.TPMSEPolicy)
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range values {
+		if _, err := v.command(s.handle).Execute(c); err != nil {
+			c.flush(s.handle)
+			if errors.Is(err, tpm2.TPMRCValue) {
+				err = fault.New(fault.KeyLocked, "PCR %d has changed since this was sealed", v.pcr).
+					WithHint("if the change was yours (firmware, boot loader, kernel), import the credential again").Because(err)
+			}
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// addPolicy writes the policy as TPM2_PolicyPCR commands: command code, and its
+// parameters.
+func addPolicy(b *cryptobyte.Builder, values []pcrValue) {
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		for _, v := range values {
+			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+				b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
+					b.AddASN1Int64(int64(tpm2.TPMCCPolicyPCR))
+				})
+				b.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
+					b.AddASN1OctetString(v.parameters())
+				})
+			})
+		}
+	})
+}
+
+func (v pcrValue) parameters() []byte {
+	return append(tpm2.Marshal(tpm2.TPM2BDigest{Buffer: v.digest}), tpm2.Marshal(pcrSelection(v.pcr))...)
+}
+
+func parsePolicy(s cryptobyte.String) ([]pcrValue, error) {
+	var list cryptobyte.String
+	if !s.ReadASN1(&list, asn1.SEQUENCE) || !s.Empty() || list.Empty() {
+		return nil, errPolicy
+	}
+	var values []pcrValue
+	for !list.Empty() {
+		var entry, code, parameters, bytes cryptobyte.String
+		var cc int64
+		if !list.ReadASN1(&entry, asn1.SEQUENCE) ||
+			!entry.ReadASN1(&code, asn1.Tag(0).Constructed().ContextSpecific()) ||
+			!entry.ReadASN1(&parameters, asn1.Tag(1).Constructed().ContextSpecific()) ||
+			!entry.Empty() ||
+			!code.ReadASN1Integer(&cc) || tpm2.TPMCC(cc) != tpm2.TPMCCPolicyPCR ||
+			!parameters.ReadASN1(&bytes, asn1.OCTET_STRING) {
+			return nil, errPolicy
+		}
+		v, ok := parsePCR(bytes)
+		if !ok || len(values) > 0 && v.pcr <= values[len(values)-1].pcr {
+			return nil, errPolicy
+		}
+		values = append(values, v)
+	}
+	return values, nil
+}
+
+var errPolicy = fmt.Errorf("its policy isn't one of PCRs")
+
+// parsePCR reads parameters: a sized digest, then a count of one selection, its
+// hash, and three bytes of which one bit is set (part 2, 10.6.2).
+func parsePCR(s cryptobyte.String) (v pcrValue, ok bool) {
+	var digest cryptobyte.String
+	var count uint32
+	var hash uint16
+	var size uint8
+	var mask []byte
+	if !s.ReadUint16LengthPrefixed(&digest) || len(digest) != sha256.Size ||
+		!s.ReadUint32(&count) || !s.ReadUint16(&hash) || !s.ReadUint8(&size) || !s.ReadBytes(&mask, int(size)) {
+		return v, false
+	}
+	v = pcrValue{pcr: -1, digest: digest}
+	for bit := range 8 * len(mask) {
+		if mask[bit/8]>>(bit%8)&1 == 1 {
+			v.pcr = bit
+		}
+	}
+	return v, v.pcr >= 0 && v.pcr <= maxPCR
+}

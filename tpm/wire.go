@@ -1,0 +1,155 @@
+package tpm
+
+import (
+	"encoding/binary"
+
+	"github.com/google/go-tpm/tpm2"
+	"github.com/sealsign/sealsign/internal/fault"
+)
+
+// This file makes the few commands that carry a secret, and the one that has to
+// be fast, in the connection's guarded memory: go-tpm would leave copies of what
+// it marshals all over the heap. The transport sees secrets encrypted only.
+
+// authSize is the authorization area of one session: its size (4), then handle
+// (4), nonce (2+16), attributes (1), HMAC (2+32). Part 1, 18.5.
+const authSize = 4 + 4 + 2 + nonceSize + 1 + 2 + digestSize
+
+// object is something loaded, with the Name that authorizations are bound to.
+type object struct {
+	handle tpm2.TPMHandle
+	name   []byte
+}
+
+// writer fills a buffer of fixed size: it never moves what it holds.
+type writer struct {
+	b    []byte
+	full bool
+}
+
+func (w *writer) bytes(p []byte) {
+	if len(p) > cap(w.b)-len(w.b) {
+		w.full = true
+		return
+	}
+	w.b = append(w.b, p...)
+}
+
+func (w *writer) u8(v byte)    { w.bytes([]byte{v}) }
+func (w *writer) u16(v uint16) { w.bytes([]byte{byte(v >> 8), byte(v)}) }
+func (w *writer) u32(v uint32) { w.bytes([]byte{byte(v >> 24), byte(v >> 16), byte(v >> 8), byte(v)}) }
+
+// sized writes p as a TPM2B.
+func (w *writer) sized(p []byte) {
+	w.u16(uint16(len(p)))
+	w.bytes(p)
+}
+
+// reader takes an answer apart; short is set where it ends too early.
+type reader struct {
+	b     []byte
+	short bool
+}
+
+func (r *reader) bytes(n int) []byte {
+	if n < 0 || n > len(r.b) {
+		r.short = true
+		return nil
+	}
+	p := r.b[:n]
+	r.b = r.b[n:]
+	return p
+}
+
+func (r *reader) u8() byte {
+	if p := r.bytes(1); p != nil {
+		return p[0]
+	}
+	return 0
+}
+
+func (r *reader) u16() uint16 {
+	if p := r.bytes(2); p != nil {
+		return binary.BigEndian.Uint16(p)
+	}
+	return 0
+}
+
+func (r *reader) u32() uint32 {
+	if p := r.bytes(4); p != nil {
+		return binary.BigEndian.Uint32(p)
+	}
+	return 0
+}
+
+func (r *reader) sized() []byte { return r.bytes(int(r.u16())) }
+
+// run sends a command on one object, authorized by s: fill writes its
+// parameters, use reads the answer's. Both buffers are wiped before it returns.
+func (c *conn) run(cc tpm2.TPMCC, on object, s *session, fill func(*writer), use func(*reader) error) error {
+	if err := s.NewNonceCaller(); err != nil {
+		return err
+	}
+	w := writer{b: c.request[:0]}
+	defer func() { clear(w.b) }()
+	w.u16(uint16(tpm2.TPMSTSessions))
+	w.u32(0)
+	w.u32(uint32(cc))
+	w.u32(uint32(on.handle))
+	start := len(w.b) + authSize
+	w.b = w.b[:start]
+	fill(&w)
+	if w.full {
+		return fault.New(fault.InternalError, "a command of more than %d bytes", cap(w.b))
+	}
+	parms := w.b[start:]
+	if s.IsDecryption() {
+		if err := s.Encrypt(parms[2 : 2+binary.BigEndian.Uint16(parms)]); err != nil {
+			return err
+		}
+	}
+	auth := writer{b: w.b[start-authSize : start-authSize : start]}
+	auth.u32(authSize - 4)
+	auth.u32(uint32(s.handle))
+	auth.sized(s.caller[:])
+	auth.u8(s.attributes())
+	auth.sized(s.sign(cc, on.name, parms))
+	binary.BigEndian.PutUint32(w.b[2:], uint32(len(w.b)))
+	response, err := c.Send(w.b)
+	if err != nil {
+		return err
+	}
+	answer := c.answer[:copy(c.answer, response)]
+	defer clear(answer)
+	return s.open(cc, answer, use)
+}
+
+// open checks an answer with one session, decrypts it and hands its parameters on.
+func (s *session) open(cc tpm2.TPMCC, response []byte, use func(*reader) error) error {
+	r := reader{b: response[6:]}
+	if rc := tpm2.TPMRC(r.u32()); rc != tpm2.TPMRCSuccess {
+		return rc
+	}
+	parms := r.bytes(int(r.u32()))
+	nonce, attributes, mac := r.sized(), r.u8(), r.sized()
+	if r.short || len(r.b) != 0 {
+		return errShort("an answer")
+	}
+	if err := s.verify(tpm2.TPMRCSuccess, cc, parms, nonce, attributes, mac); err != nil {
+		return err
+	}
+	if s.IsEncryption() {
+		first := reader{b: parms}
+		if err := s.Decrypt(first.sized()); err != nil {
+			return err
+		}
+	}
+	p := reader{b: parms}
+	if err := use(&p); err != nil {
+		return err
+	}
+	if p.short {
+		return errShort("an answer's parameters")
+	}
+	return nil
+}
