@@ -1,0 +1,215 @@
+package keyring
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sealsign/sealsign/internal/fault"
+)
+
+// errDead is what a process that was killed would see, if it saw anything.
+var errDead = errors.New("killed")
+
+// killer stops the process at its n-th change of the disk: that one is done in
+// half where it is a write, and nothing is done any more.
+type killer struct {
+	armed bool
+	left  int // changes until the end, once it is armed
+	dead  bool
+	log   []string
+}
+
+func (k *killer) step(what, path string) error {
+	if !k.armed {
+		return nil
+	}
+	k.log = append(k.log, what+" "+filepath.Base(path))
+	if k.left == 0 {
+		k.dead = true
+		return errDead
+	}
+	k.left--
+	return nil
+}
+
+func (k *killer) fs() FS {
+	disk := FS{}.complete()
+	return FS{
+		Mkdir: func(path string) error {
+			if err := k.step("mkdir", path); err != nil {
+				return err
+			}
+			return disk.Mkdir(path)
+		},
+		Create: func(path string) (*os.File, error) {
+			if err := k.step("create", path); err != nil {
+				return nil, err
+			}
+			return disk.Create(path)
+		},
+		Write: func(f *os.File, data []byte) (int, error) {
+			if err := k.step("write", f.Name()); err != nil {
+				n, _ := disk.Write(f, data[:len(data)/2])
+				return n, err
+			}
+			return disk.Write(f, data)
+		},
+		Sync: func(f *os.File) error {
+			if err := k.step("sync", f.Name()); err != nil {
+				return err
+			}
+			return disk.Sync(f)
+		},
+		Rename: func(from, to string) error {
+			if err := k.step("rename", to); err != nil {
+				return err
+			}
+			return disk.Rename(from, to)
+		},
+		Remove: func(path string) error {
+			if err := k.step("remove", path); err != nil {
+				return err
+			}
+			return disk.Remove(path)
+		},
+	}
+}
+
+// interrupted is a change that is stopped at each of its writes.
+type interrupted struct {
+	config  Spec // before the change
+	prepare func(*testing.T, *Ring)
+	edit    Spec // the config while the change is made, and after it
+	do      func(*testing.T, *Ring) error
+	// before and after are how the key may be found afterwards.
+	before, after string
+}
+
+// standing describes a key: who signs, and the states of its versions.
+func standing(t *testing.T, r *Ring, name string) string {
+	t.Helper()
+	var states []string
+	i := infoOf(t, r, name)
+	for _, v := range i.Versions {
+		states = append(states, string(v.State))
+	}
+	var signs string
+	if u, err := r.Use(t.Context(), name, false); err != nil {
+		signs = string(fault.From(err).Reason)
+	} else if _, err := u.Sign(t.Context(), nil, []byte("m")); err != nil {
+		signs = err.Error()
+	} else {
+		signs = fmt.Sprintf("version %d", u.Version())
+	}
+	return signs + ": " + strings.Join(states, " ")
+}
+
+func TestStoppedAtEachWriteAChangeIsWholeOrAbsent(t *testing.T) {
+	main := hmacSpec("main")
+	one := with(main, func(s *Spec) { s.Version = 1 })
+	moved := with(main, func(s *Spec) { s.Hosts = []string{"private.example"} })
+	generated := with(main, func(s *Spec) { s.Algorithm, s.Protection = ES256, Generated })
+	importing := func(secret string) func(*testing.T, *Ring) error {
+		return func(t *testing.T, r *Ring) error {
+			_, err := r.Import(t.Context(), "main", hmacCredential(secret))
+			return err
+		}
+	}
+	first := func(t *testing.T, r *Ring) { mustImport(t, r, "main", "alpha") }
+	both := func(t *testing.T, r *Ring) { first(t, r); mustImport(t, r, "main", "beta") }
+	made := func(t *testing.T, r *Ring) { _, _, err := r.Generate(t.Context(), "main"); must(t, err) }
+
+	nothing := func(*testing.T, *Ring) {}
+	for what, c := range map[string]interrupted{
+		"first import":      {main, nothing, main, importing("alpha"), "KEY_EMPTY: ", "version 1: active"},
+		"import":            {main, first, main, importing("beta"), "version 1: active", "version 2: retired active"},
+		"import as pending": {main, first, one, importing("beta"), "version 1: active", "version 1: active pending"},
+		"switch": {main, both, one, func(t *testing.T, r *Ring) error {
+			_, err := r.settle(t.Context(), r.keys["main"])
+			return err
+		}, "version 1: active retired", "version 1: active retired"},
+		"suspend": {main, first, main, func(_ *testing.T, r *Ring) error {
+			return r.Suspend("main", false)
+		}, "version 1: active", "KEY_SUSPENDED: active"},
+		"revoke": {main, both, main, func(_ *testing.T, r *Ring) error {
+			return r.Revoke("main", 2)
+		}, "version 2: retired active", "KEY_REVOKED: retired revoked"},
+		"revoke all": {main, both, main, func(_ *testing.T, r *Ring) error {
+			return r.Revoke("main", 0)
+		}, "version 2: retired active", "KEY_REVOKED: revoked revoked"},
+		"rebind": {main, first, moved, func(t *testing.T, r *Ring) error {
+			return r.Rebind(t.Context(), "main")
+		}, "KEY_REBIND_REQUIRED: active", "version 1: active"},
+		"generate": {generated, nothing, generated, func(t *testing.T, r *Ring) error {
+			_, _, err := r.Generate(t.Context(), "main")
+			return err
+		}, "KEY_EMPTY: ", "KEY_PENDING: pending"},
+		"complete": {generated, made, generated, func(t *testing.T, r *Ring) error {
+			_, err := r.Import(t.Context(), "main", []byte(`{"api_key":"id"}`))
+			return err
+		}, "KEY_PENDING: pending", "version 1: active"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := newPlace(t)
+			for n := 0; c.stopAt(t, p, n); n++ {
+			}
+		})
+	}
+}
+
+// stopAt makes the change and stops it at its n-th write. It is false when the
+// change has fewer.
+func (c *interrupted) stopAt(t *testing.T, p *place, n int) bool {
+	k := &killer{left: n}
+	p.dir, p.fs = newDir(t), k.fs()
+	r := p.open(c.config)
+	c.prepare(t, r)
+	r.mu.Lock()
+	r.keys["main"].specLocked(&c.edit) // Apply would settle in the background too
+	r.mu.Unlock()
+	k.armed = true
+	err := c.do(t, r)
+	r.Close()
+
+	p.fs = FS{}
+	r = p.open(c.edit)
+	defer r.Close()
+	r.Warm(t.Context())
+	got := standing(t, r, "main")
+	if !k.dead {
+		if err != nil || got != c.after {
+			t.Fatalf("undisturbed: %q, %v; want %q", got, err, c.after)
+		}
+		checkOrder(t, k.log)
+		return false
+	}
+	if got != c.before && got != c.after {
+		t.Fatalf("stopped at %v: %q; want %q or %q", k.log, got, c.before, c.after)
+	}
+	if err == nil {
+		t.Fatalf("stopped at %v: no error", k.log)
+	}
+	return true
+}
+
+// checkOrder sees that each file is synced before it is renamed, and its folder after.
+func checkOrder(t *testing.T, log []string) {
+	t.Helper()
+	for i, step := range log {
+		target, isRename := strings.CutPrefix(step, "rename ")
+		if !isRename {
+			continue
+		}
+		if i == 0 || i+1 == len(log) || log[i-1] != "sync "+target+newSuffix || !strings.HasPrefix(log[i+1], "sync ") {
+			t.Errorf("%s is not synced around its rename: %v", target, log)
+		}
+	}
+	if !slices.ContainsFunc(log, func(s string) bool { return strings.HasPrefix(s, "rename ") }) {
+		t.Errorf("no write at all: %v", log)
+	}
+}

@@ -1,0 +1,183 @@
+package keyring
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/internal/tpmtest"
+)
+
+// full is a disk that takes nothing while it is set.
+type full struct{ set atomic.Bool }
+
+func (f *full) fs() FS {
+	return FS{Write: func(file *os.File, data []byte) (int, error) {
+		if f.set.Load() {
+			n, _ := file.Write(data[:len(data)/2])
+			return n, syscall.ENOSPC
+		}
+		return file.Write(data)
+	}}
+}
+
+func TestSuspendAndRevokeWorkOnAFullDisk(t *testing.T) {
+	p := newPlace(t)
+	var disk full
+	p.fs = disk.fs()
+	r := p.open(hmacSpec("main"), hmacSpec("other"))
+	mustImport(t, r, "main", "alpha")
+	mustImport(t, r, "other", "beta")
+	suspended, revoked := mustUse(t, r, "main"), mustUse(t, r, "other")
+
+	disk.set.Store(true)
+	refused(t, r.Suspend("main", false), fault.StoreUnavailable, "don't restart")
+	refused(t, suspended.Valid(), fault.KeySuspended, "")
+	refused(t, r.Revoke("other", 0), fault.StoreUnavailable, "don't restart")
+	refused(t, revoked.Valid(), fault.KeyRevoked, "")
+	if got := files(t, p, "other"); len(got) != 0 {
+		t.Errorf("files %v", got)
+	}
+	_, err := r.Import(t.Context(), "main", hmacCredential("gamma"))
+	refused(t, err, fault.StoreUnavailable, "free space")
+	if !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("%v hides its cause", err)
+	}
+
+	disk.set.Store(false)
+	r.Close() // writes what wasn't written yet
+	r = p.open(hmacSpec("main"), hmacSpec("other"))
+	useRefused(t, r, "main", fault.KeySuspended, "")
+	useRefused(t, r, "other", fault.KeyRevoked, "")
+	if n := mustImport(t, r, "main", "gamma"); n != 2 {
+		t.Errorf("version %d", n)
+	}
+}
+
+func TestSwitchThatCannotBeWrittenLeavesTheOldVersionSigning(t *testing.T) {
+	p := newPlace(t)
+	var disk full
+	p.fs = disk.fs()
+	two := with(hmacSpec("main"), func(s *Spec) { s.Version = 2 })
+	r := p.open(with(hmacSpec("main"), func(s *Spec) { s.Version = 1 }))
+	mustImport(t, r, "main", "alpha")
+	mustImport(t, r, "main", "beta")
+	disk.set.Store(true)
+	r.Apply([]Spec{two})
+	eventually(t, "the problem is shown", func() bool { return strings.Contains(infoOf(t, r, "main").Problem, "no space left") })
+	signsWith(t, r, "main", "alpha")
+	r.Close()
+	signsWith(t, p.open(with(two, func(s *Spec) { s.Version = 1 })), "main", "alpha")
+}
+
+func TestTPMThatGoesAndComes(t *testing.T) {
+	software := tpmtest.StartSwtpm(t, "unix")
+	p := newPlace(t)
+	p.device = openTPM(t, software.Options())
+	resident := with(hmacSpec("resident"), func(s *Spec) { s.Protection = Resident })
+	specs := []Spec{hmacSpec("loaded"), hmacSpec("unloaded"), resident}
+	r := p.open(specs...)
+	mustImport(t, r, "loaded", "alpha")
+	mustImport(t, r, "unloaded", "beta")
+	mustImport(t, r, "resident", "gamma")
+	r.unload(r.keys["unloaded"], 0, errStopping())
+
+	software.Kill()
+	_, err := mustUse(t, r, "resident").Sign(t.Context(), nil, nil)
+	refused(t, err, fault.TPMUnavailable, "")
+	signsWith(t, r, "loaded", "alpha")
+	useRefused(t, r, "unloaded", fault.TPMUnavailable, "")
+	if i := infoOf(t, r, "unloaded"); i.State != "unavailable" || i.Problem == "" {
+		t.Errorf("got %+v", i)
+	}
+	_, err = r.Import(t.Context(), "loaded", hmacCredential("delta"))
+	refused(t, err, fault.TPMUnavailable, "")
+	must(t, r.Suspend("resident", false))
+	must(t, r.Revoke("loaded", 0))
+	useRefused(t, r, "loaded", fault.KeyRevoked, "")
+
+	software.Start()
+	must(t, r.Resume("resident"))
+	eventually(t, "the TPM is used again", func() bool {
+		p.clock.add(retryLoad)
+		_, err := r.Use(t.Context(), "unloaded", false)
+		return err == nil
+	})
+	signsWith(t, r, "unloaded", "beta")
+	signsWith(t, r, "resident", "gamma")
+	if i := infoOf(t, r, "unloaded"); i.State != "active" || i.Problem != "" {
+		t.Errorf("got %+v", i)
+	}
+}
+
+func TestNoTPMAtStart(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	r.Close()
+	device := p.device
+	p.device = nil
+	r = p.open(hmacSpec("main"))
+	useRefused(t, r, "main", fault.TPMUnavailable, "doctor")
+	must(t, r.Suspend("main", false))
+	must(t, r.Resume("main"))
+	r.SetTPM(device)
+	p.clock.add(retryLoad)
+	signsWith(t, r, "main", "alpha")
+}
+
+func TestAnotherTPM(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	r.Close()
+	p.device = openTPM(t, tpmtest.Swtpm(t))
+	r = p.open(hmacSpec("main"))
+	_, err := r.Use(t.Context(), "main", false)
+	refused(t, err, fault.KeyDamaged, "import")
+	if !strings.Contains(err.Error(), "version 1 of key main") || !strings.Contains(err.Error(), "another TPM") {
+		t.Errorf("%v isn't clear", err)
+	}
+	if i := infoOf(t, r, "main"); i.State != "damaged" {
+		t.Errorf("got %+v", i)
+	}
+}
+
+func TestSwtpmKeepsKeysOverARestart(t *testing.T) {
+	software := tpmtest.StartSwtpm(t, "unix")
+	p := newPlace(t)
+	p.device = openTPM(t, software.Options())
+	specs := []Spec{hmacSpec("sealed"), with(hmacSpec("resident"), func(s *Spec) { s.Protection = Resident })}
+	r := p.open(specs...)
+	mustImport(t, r, "sealed", "alpha")
+	mustImport(t, r, "resident", "beta")
+	r.Close()
+	must(t, p.device.Close())
+	software.Kill()
+	software.Start()
+	p.device = openTPM(t, software.Options())
+	r = p.open(specs...)
+	r.Warm(t.Context())
+	signsWith(t, r, "sealed", "alpha")
+	signsWith(t, r, "resident", "beta")
+}
+
+func TestBrokenKeyIsNotTriedAtEachRequest(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	r.unload(r.keys["main"], 0, errStopping())
+	path := r.store.version("main", 1)
+	data, err := os.ReadFile(path)
+	must(t, err)
+	must(t, os.WriteFile(path, data[:100], 0o600))
+	useRefused(t, r, "main", fault.KeyDamaged, "")
+	must(t, os.WriteFile(path, data, 0o600))
+	useRefused(t, r, "main", fault.KeyDamaged, "")
+	p.clock.add(retryLoad)
+	signsWith(t, r, "main", "alpha")
+}

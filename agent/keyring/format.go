@@ -1,0 +1,38 @@
+package keyring
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// stateFormat is the format of version files and of the manifest that this code
+// writes. It reads no newer one; it is to read the one before it.
+const stateFormat = 1
+
+// decodeState reads JSON of the store that has a "format".
+func decodeState(data []byte, into any) error {
+	var head struct{ Format int }
+	if err := json.Unmarshal(data, &head); err != nil {
+		return errors.New("its JSON is cut short or damaged")
+	}
+	if head.Format != stateFormat {
+		return fmt.Errorf("it has format %d, and this sealsign knows format %d", head.Format, stateFormat)
+	}
+	return strictJSON(data, into)
+}
+
+// strictJSON takes no unknown field and nothing after the value.
+func strictJSON(data []byte, into any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.DisallowUnknownFields()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("its JSON is not as it was written: %w", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something follows its JSON")
+	}
+	return nil
+}

@@ -1,0 +1,340 @@
+package keyring
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/hex"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/internal/secmem"
+	"github.com/sealsign/sealsign/tpm"
+)
+
+// Import seals a credential as a new version of a key that the config names, and
+// wipes data. The version signs at once if it is the one that the config wants;
+// else it is pending. Of a generated key, {"api_key"} completes the version that
+// waits for it. Where a version was stored and can't sign, both results say so.
+func (r *Ring) Import(ctx context.Context, name string, data []byte) (number int, err error) {
+	defer clear(data)
+	given, err := imported(data)
+	if err != nil {
+		return 0, err
+	}
+	defer given.wipe()
+	c, err := r.change(ctx, name)
+	if err != nil {
+		return 0, err
+	}
+	defer c.key.unlock()
+	if err := c.spec.takes(given); err != nil {
+		return 0, err
+	}
+	switch c.spec.Protection {
+	case Sealed:
+		number, err = c.seal(ctx, given)
+	case Resident:
+		number, err = c.moveIn(ctx, given)
+	case Generated:
+		number, err = c.complete(ctx, given)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return number, r.begin(ctx, c.key, number)
+}
+
+// Generate makes a key inside the TPM, as a version that waits for the API key
+// that the venue gives for its public key.
+func (r *Ring) Generate(ctx context.Context, name string) (number int, publicPEM []byte, err error) {
+	c, err := r.change(ctx, name)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer c.key.unlock()
+	if c.spec.Protection != Generated {
+		return 0, nil, fault.New(fault.KeyUnsupported, "key %s is not generated: its protection is %s", name, c.spec.Protection).
+			WithHint("sealsign key import %s; or set protection = %q", name, Generated)
+	}
+	auth, kept, err := newAuth()
+	if err != nil {
+		return 0, nil, err
+	}
+	defer kept.wipe()
+	defer auth.Release()
+	generate := c.device.GenerateP256
+	if c.spec.Algorithm == RSASHA256 {
+		generate = func(ctx context.Context, auth []byte) (*tpm.KeyFile, error) {
+			return c.device.GenerateRSA(ctx, minRSA, auth)
+		}
+	}
+	object, err := generate(ctx, auth.Bytes())
+	if err != nil {
+		return 0, nil, err
+	}
+	public, err := publicDER(object.Public())
+	if err != nil {
+		return 0, nil, err
+	}
+	number, err = c.add(ctx, metadata{Origin: OriginGenerated, PublicKey: public}, object, kept, unregistered)
+	return number, publicPEMOf(public), err
+}
+
+// change is what it takes to change the versions of a key.
+type change struct {
+	ring   *Ring
+	key    *key // locked
+	spec   *Spec
+	device *tpm.Device // can do what the config asks for
+}
+
+// change locks a key that the config names. The caller unlocks it.
+func (r *Ring) change(ctx context.Context, name string) (*change, error) {
+	if err := checkName(name); err != nil {
+		return nil, err
+	}
+	k, _, err := r.configured(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := k.lock(ctx); err != nil {
+		return nil, err
+	}
+	c, err := r.changeBusy(k)
+	if err != nil {
+		k.unlock()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (r *Ring) changeBusy(k *key) (*change, error) {
+	_, spec, err := r.configured(k.name)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.usable(); err != nil {
+		return nil, err
+	}
+	if err := spec.possible(); err != nil {
+		return nil, err
+	}
+	device, err := r.tpm()
+	if err != nil {
+		return nil, err
+	}
+	if err := spec.possibleWith(device.Info().Can); err != nil {
+		return nil, err
+	}
+	return &change{ring: r, key: k, spec: spec, device: device}, nil
+}
+
+// seal stores a credential that the TPM seals. What signs is made once to see
+// that it can be.
+func (c *change) seal(ctx context.Context, given *credential) (int, error) {
+	m, err := newMaterial(c.spec.Algorithm, c.spec.SecretEncoding, given)
+	if err != nil {
+		return 0, err
+	}
+	meta := metadata{Origin: OriginImported}
+	if m != nil {
+		defer m.wipe()
+	}
+	if key, isHeap := m.(heapKey); isHeap {
+		if meta.PublicKey, err = publicDER(key.key.Public()); err != nil {
+			return 0, err
+		}
+	}
+	return c.add(ctx, meta, nil, given, Pending)
+}
+
+// moveIn moves what signs into the TPM, and stores the rest.
+func (c *change) moveIn(ctx context.Context, given *credential) (int, error) {
+	auth, kept, err := newAuth()
+	if err != nil {
+		return 0, err
+	}
+	defer kept.wipe()
+	defer auth.Release()
+	object, err := c.object(ctx, given, auth.Bytes())
+	if err != nil {
+		return 0, err
+	}
+	meta := metadata{Origin: OriginImported}
+	if public := object.Public(); public != nil {
+		if meta.PublicKey, err = publicDER(public); err != nil {
+			return 0, err
+		}
+	}
+	kept.apiKey, kept.passphrase = given.apiKey, given.passphrase
+	return c.add(ctx, meta, object, kept, Pending)
+}
+
+// object makes a TPM key of a secret or a private key.
+func (c *change) object(ctx context.Context, given *credential, auth []byte) (*tpm.KeyFile, error) {
+	algorithm := c.spec.Algorithm
+	if h, isHMAC := hmacHashes[algorithm]; isHMAC {
+		secret, memory, err := hmacSecret(algorithm, c.spec.SecretEncoding, given)
+		if err != nil {
+			return nil, err
+		}
+		defer memory.Release()
+		return c.device.ImportHMAC(ctx, h, secret, auth)
+	}
+	key, err := privateKey(algorithm, given)
+	if err != nil {
+		return nil, err
+	}
+	switch key := key.(type) {
+	case *rsa.PrivateKey:
+		return c.device.ImportRSA(ctx, key, auth)
+	case *ecdsa.PrivateKey:
+		return c.device.ImportECDSA(ctx, key, auth)
+	}
+	return nil, fault.New(fault.InternalError, "a key of type %T can't be moved into the TPM", key)
+}
+
+// newAuth draws what authorizes the use of a TPM key: as it is, and as the
+// credential that keeps it.
+func newAuth() (auth *secmem.Buffer, kept *credential, err error) {
+	if auth, err = secmem.New(tpm.AuthSize); err != nil {
+		return nil, nil, err
+	}
+	memory, err := secmem.New(hex.EncodedLen(tpm.AuthSize))
+	if err != nil {
+		auth.Release()
+		return nil, nil, err
+	}
+	rand.Read(auth.Bytes()) // never fails
+	hex.Encode(memory.Bytes(), auth.Bytes())
+	return auth, &credential{memory: memory, auth: memory.Bytes()}, nil
+}
+
+// complete adds the API key to the newest version that waits for one.
+func (c *change) complete(ctx context.Context, given *credential) (int, error) {
+	if given.secret != nil || given.privateKey != nil {
+		return 0, badCredential("has more than an api_key, and the private key of %s is in the TPM", c.key.name)
+	}
+	number := c.ring.newestUnregistered(c.key)
+	if number == 0 {
+		return 0, fault.New(fault.KeyEmpty, "key %s has no generated version that waits for an API key", c.key.name).
+			WithHint("sealsign key generate %s", c.key.name)
+	}
+	f, err := c.ring.readVersion(c.key.name, number)
+	if err != nil {
+		return 0, err
+	}
+	kept, err := f.open(ctx, c.device)
+	if err != nil {
+		return 0, err
+	}
+	defer kept.wipe()
+	if err := f.meta.bound(c.spec); err != nil {
+		return 0, err
+	}
+	kept.apiKey, kept.passphrase = given.apiKey, given.passphrase
+	f.meta.ImportedAt = c.ring.now().UTC()
+	if err := c.write(ctx, f.meta, f.object, kept); err != nil {
+		return 0, err
+	}
+	return number, c.ring.list(c.key, &f.meta, Pending)
+}
+
+func (r *Ring) newestUnregistered(k *key) (number int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for n, state := range k.versions {
+		if state == unregistered {
+			number = max(number, n)
+		}
+	}
+	return number
+}
+
+// add stores a new version: first its file, then the manifest, since what has
+// only a file was never imported. A number that had a file isn't given again.
+func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, kept *credential, state State) (int, error) {
+	r, name := c.ring, c.key.name
+	numbers, err := r.store.numbers(name)
+	if err != nil {
+		return 0, err
+	}
+	r.mu.RLock()
+	numbers = slices.AppendSeq(numbers, maps.Keys(c.key.versions))
+	r.mu.RUnlock()
+	meta.Name, meta.Version, meta.ImportedAt = name, slices.Max(append(numbers, 0))+1, r.now().UTC()
+	meta.bind(c.spec)
+	if err := r.store.folder(r.store.key(name)); err != nil {
+		return 0, err
+	}
+	if err := c.write(ctx, meta, object, kept); err != nil {
+		return 0, err
+	}
+	if err := r.list(c.key, &meta, state); err != nil {
+		return 0, err
+	}
+	return meta.Version, nil
+}
+
+// write seals a version and puts its file in place.
+func (c *change) write(ctx context.Context, meta metadata, object *tpm.KeyFile, kept *credential) error {
+	f, err := seal(ctx, c.device, meta, object, kept)
+	if err != nil {
+		return err
+	}
+	data, err := f.encode()
+	if err != nil {
+		return err
+	}
+	return c.ring.store.write(c.ring.store.version(meta.Name, meta.Version), data)
+}
+
+// list enters a version whose file is in place into the manifest.
+func (r *Ring) list(k *key, meta *metadata, state State) error {
+	n := meta.Version
+	r.mu.Lock()
+	before, listed := k.versions[n]
+	if before == Revoked { // while it was being completed
+		defer r.mu.Unlock()
+		return k.unusableLocked(n)
+	}
+	k.versions[n], k.metas[n] = state, meta
+	k.problem = nil
+	r.mu.Unlock()
+	err := r.save()
+	if err == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case k.versions[n] != state: // revoked meanwhile
+	case listed:
+		k.versions[n] = before
+	default:
+		delete(k.versions, n)
+		delete(k.metas, n)
+	}
+	return err
+}
+
+// begin lets a new version sign, if it is the wanted one.
+func (r *Ring) begin(ctx context.Context, k *key, number int) error {
+	r.mu.RLock()
+	wanted := k.wantedLocked() == number
+	r.mu.RUnlock()
+	if !wanted || hold(k.hold.Load()) == suspended {
+		return nil
+	}
+	_, err := r.settleBusy(ctx, k)
+	if err != nil {
+		refusal := *fault.From(err)
+		refusal.Message = fmt.Sprintf("version %d is stored, and doesn't sign yet: %s", number, refusal.Message)
+		return &refusal
+	}
+	return nil
+}

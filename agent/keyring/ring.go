@@ -1,0 +1,244 @@
+// Package keyring holds the keys that sign: their versions and states, the sealed
+// store on disk, and what of it is loaded. Nobody outside sees a secret: a Use
+// signs, or says why it may not.
+//
+// A credential is sealed to the TPM when it is imported and unsealed into guarded
+// memory when it is first used (protection "sealed"), or it signs inside the TPM
+// ("resident", "generated"). The manifest says which versions exist and which one
+// signs; the config says which one is wanted; settle brings the two together.
+//
+// What takes a right away (Suspend, Revoke) is in force before it is written, and
+// stays in force when it can't be. What gives one (an import, a switch of
+// versions) is written first.
+package keyring
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/tpm"
+)
+
+// Options are what a Ring takes from its surroundings. The zero value is of use.
+type Options struct {
+	FS  FS               // faults of the disk, for tests
+	Log *slog.Logger     // nil: none
+	Now func() time.Time // nil: the system's clock
+}
+
+// Ring is all keys of one state folder. Its methods may be called from many goroutines.
+type Ring struct {
+	store  *store
+	device atomic.Pointer[tpm.Device]
+	log    *slog.Logger
+	now    func() time.Time
+
+	reading sync.Mutex  // held while the manifest is read
+	saving  sync.Mutex  // held while it is written
+	unsaved atomic.Bool // a write of the manifest is to be tried again
+
+	ctx   context.Context // of what goes on in the background
+	stop  context.CancelFunc
+	tasks sync.WaitGroup
+
+	mu       sync.RWMutex // never held while waiting for disk or TPM
+	keys     map[string]*key
+	unusable error              // why the manifest can't be used; nil: it can
+	readAt   time.Time          // when that was found
+	round    context.CancelFunc // ends the settling that the last Apply started
+}
+
+// Open reads the manifest under dir, and nothing else. It fails where the folder
+// is open to others; a manifest that can't be used is what every key then answers,
+// until it can. device may be nil: then keys answer
+// TPM_UNAVAILABLE until SetTPM.
+func Open(dir string, device *tpm.Device, o Options) (*Ring, error) {
+	s, err := openStore(dir, o.FS)
+	if err != nil {
+		return nil, err
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	r := &Ring{store: s, log: o.Log, now: o.Now, keys: make(map[string]*key)}
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	r.device.Store(device)
+	_ = r.readManifest() // it is what every key answers
+	return r, nil
+}
+
+// readManifest takes over what the manifest says.
+func (r *Ring) readManifest() error {
+	m, err := r.store.readManifest()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.unusable, r.readAt = err, r.now()
+	if err != nil {
+		r.log.Error("no key can sign", "error", err)
+		return err
+	}
+	for name, record := range m.Keys {
+		k := r.keyLocked(name)
+		if record.Versions != nil {
+			k.versions = record.Versions
+		}
+		k.hold.CompareAndSwap(int32(running), int32(record.State))
+	}
+	return nil
+}
+
+// usable is nil, or why the manifest can't be used, which is looked at again from
+// time to time. Until it can, nothing signs and the manifest stays as it is.
+func (r *Ring) usable() error {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	r.mu.RLock()
+	err, readAt := r.unusable, r.readAt
+	r.mu.RUnlock()
+	if err == nil || r.now().Sub(readAt).Abs() < retryLoad {
+		return err
+	}
+	return r.readManifest()
+}
+
+// keyLocked finds or makes the key.
+func (r *Ring) keyLocked(name string) *key {
+	k := r.keys[name]
+	if k == nil {
+		k = newKey(name)
+		r.keys[name] = k
+	}
+	return k
+}
+
+// SetTPM replaces the TPM: one that was missing at Open has come.
+func (r *Ring) SetTPM(device *tpm.Device) { r.device.Store(device) }
+
+// tpm is the TPM, or why there is none.
+func (r *Ring) tpm() (*tpm.Device, error) {
+	device := r.device.Load()
+	if device == nil {
+		return nil, fault.New(fault.TPMUnavailable, "the TPM is not there, or not the one that this state belongs to").WithHint("sealsign doctor says which, and what to do")
+	}
+	return device, device.Healthy()
+}
+
+// Close ends every Use and wipes what is loaded. The Ring is of no use afterwards.
+func (r *Ring) Close() {
+	if r.unsaved.Swap(false) {
+		_ = r.save() // the last try of many
+	}
+	r.stop()
+	r.mu.Lock()
+	var loaded []*version
+	for _, k := range r.keys {
+		loaded = append(loaded, k.unloadLocked(0)...)
+	}
+	r.mu.Unlock()
+	endAll(loaded, errStopping())
+	r.tasks.Wait()
+}
+
+func errStopping() *fault.Error { return fault.New(fault.AgentUnavailable, "the agent is stopping") }
+
+// Apply takes over a config. A key whose entry stayed the same isn't touched. One
+// that is no longer named is unloaded, and so is one whose version was sealed for
+// other hosts than are now named. Versions switch in the background, the old one
+// signing until the new one is loaded and written down.
+func (r *Ring) Apply(specs []Spec) {
+	ends, unsettled := r.apply(specs)
+	for _, e := range ends {
+		endAll(e.versions, e.why)
+	}
+	r.background(unsettled)
+}
+
+// ending is what Apply takes out of use.
+type ending struct {
+	versions []*version
+	why      *fault.Error
+}
+
+func (r *Ring) apply(specs []Spec) (ends []ending, unsettled []*key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	named := make(map[string]bool, len(specs))
+	for _, spec := range specs {
+		named[spec.Name] = true
+		k := r.keyLocked(spec.Name)
+		if k.spec == nil || !k.spec.equal(&spec) {
+			spec.Hosts = slices.Clone(spec.Hosts)
+			if e, ended := k.specLocked(&spec); ended {
+				ends = append(ends, e)
+			}
+		}
+		if len(k.versions) > 0 && k.wantedLocked() != k.activeLocked() {
+			unsettled = append(unsettled, k)
+		}
+	}
+	for name, k := range r.keys {
+		if k.spec != nil && !named[name] {
+			k.spec, k.problem = nil, nil
+			ends = append(ends, ending{k.unloadLocked(0), errUnknown(name)})
+		}
+	}
+	return ends, unsettled
+}
+
+// specLocked gives the key another entry of the config, and takes out of use what
+// was sealed for another.
+func (k *key) specLocked(spec *Spec) (ending, bool) {
+	k.spec, k.problem = spec, nil
+	live := k.live.Load()
+	if live == nil {
+		return ending{}, false
+	}
+	err := live.meta.bound(spec)
+	if err == nil {
+		return ending{}, false
+	}
+	k.problem = fault.From(err)
+	return ending{k.unloadLocked(0), k.problem}, true
+}
+
+// unloadLocked takes a loaded version out of use, or all if n is 0. The caller ends them.
+func (k *key) unloadLocked(n int) (gone []*version) {
+	k.loaded = slices.DeleteFunc(k.loaded, func(v *version) bool {
+		if n != 0 && v.number != n {
+			return false
+		}
+		k.live.CompareAndSwap(v, nil)
+		gone = append(gone, v)
+		return true
+	})
+	return gone
+}
+
+func endAll(versions []*version, why *fault.Error) {
+	for _, v := range versions {
+		v.end(why)
+	}
+}
+
+// configured finds a key that the config names.
+func (r *Ring) configured(name string) (*key, *Spec, error) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k := r.keys[name]
+	if k == nil || k.spec == nil {
+		return nil, nil, errUnknown(name)
+	}
+	return k, k.spec, nil
+}
+
+func errUnknown(name string) *fault.Error {
+	return fault.New(fault.KeyUnknown, "the config has no key %s", name).WithHint("add [keys.%s] to the config; sealsign key list shows what there is", name)
+}

@@ -1,0 +1,252 @@
+package keyring
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+
+	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/internal/secmem"
+	"github.com/sealsign/sealsign/tpm"
+)
+
+const (
+	// versionPEM is the PEM type of what is sealed to a version's own key.
+	versionPEM = "SEALSIGN VERSION"
+	// kekLen is the size of a key-encryption key in bytes: AES-256. The TPM seals
+	// no more than 128 bytes, so it seals this, and this seals the credential.
+	kekLen = 32
+	// nonceLen is GCM's, in bytes.
+	nonceLen = 12
+)
+
+// versionFile is one version as it is on disk: three PEM blocks, of which the
+// first is there only where the TPM signs.
+type versionFile struct {
+	object *tpm.KeyFile // the key that signs inside the TPM, or nil
+	kek    *tpm.KeyFile // the sealed key-encryption key
+	sealed sealedPart
+	meta   metadata // parsed from sealed.Metadata; open authenticates it
+}
+
+// sealedPart is the JSON of the last block: AES-256-GCM of the credential's JSON,
+// with the metadata's very bytes as associated data.
+type sealedPart struct {
+	Format     int             `json:"format"`
+	Metadata   json.RawMessage `json:"metadata"`
+	Nonce      []byte          `json:"nonce"`
+	Ciphertext []byte          `json:"ciphertext"`
+}
+
+// seal makes the file of a version. It neither changes nor wipes c.
+func seal(ctx context.Context, device *tpm.Device, meta metadata, object *tpm.KeyFile, c *credential) (*versionFile, error) {
+	meta.Object = objectDigest(object)
+	raw, err := json.Marshal(meta)
+	if err != nil {
+		return nil, fault.New(fault.InternalError, "metadata can't be written").Because(err)
+	}
+	kek, err := secmem.New(kekLen)
+	if err != nil {
+		return nil, err
+	}
+	defer kek.Release()
+	plain, err := c.encode()
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Release()
+	f := &versionFile{object: object, meta: meta, sealed: sealedPart{Format: stateFormat, Metadata: raw, Nonce: make([]byte, nonceLen)}}
+	rand.Read(kek.Bytes()) // never fails
+	rand.Read(f.sealed.Nonce)
+	if f.kek, err = device.Seal(ctx, kek.Bytes()); err != nil {
+		return nil, err
+	}
+	err = withGCM(kek.Bytes(), func(gcm cipher.AEAD) error {
+		f.sealed.Ciphertext = gcm.Seal(nil, f.sealed.Nonce, plain.Bytes(), raw)
+		return nil
+	})
+	return f, err
+}
+
+// open unseals the credential, which proves the metadata and the object.
+func (f *versionFile) open(ctx context.Context, device *tpm.Device) (*credential, error) {
+	kek, err := secmem.New(kekLen)
+	if err != nil {
+		return nil, err
+	}
+	defer kek.Release()
+	n, err := device.Unseal(ctx, f.kek, kek.Bytes())
+	if err != nil {
+		return nil, f.explain(err)
+	}
+	if n != kekLen {
+		return nil, damaged(f.meta.Name, f.meta.Version, fmt.Errorf("its sealed key has %d bytes", n))
+	}
+	plain, err := secmem.New(len(f.sealed.Ciphertext))
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Release()
+	var c *credential
+	err = withGCM(kek.Bytes(), func(gcm cipher.AEAD) error {
+		text, err := gcm.Open(plain.Bytes()[:0], f.sealed.Nonce, f.sealed.Ciphertext, f.sealed.Metadata)
+		if err != nil {
+			return damaged(f.meta.Name, f.meta.Version, errors.New("it was changed after it was sealed"))
+		}
+		c, err = parseCredential(text)
+		return err
+	})
+	return c, err
+}
+
+// explain says of which version the TPM's refusal is.
+func (f *versionFile) explain(err error) error {
+	refusal := *fault.From(err)
+	refusal.Message = fmt.Sprintf("version %d of key %s: %s", f.meta.Version, f.meta.Name, refusal.Message)
+	if refusal.Reason == fault.KeyDamaged {
+		return refusal.WithHint(damagedHint, f.meta.Name)
+	}
+	return &refusal
+}
+
+// withGCM runs do with AES-256-GCM under kek, and leaves no key schedule behind.
+func withGCM(kek []byte, do func(cipher.AEAD) error) error {
+	block, err := aes.NewCipher(kek)
+	if err != nil {
+		return fault.New(fault.InternalError, "AES can't be used").Because(err)
+	}
+	defer forget(block)
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return fault.New(fault.InternalError, "AES-GCM can't be used").Because(err)
+	}
+	defer forget(gcm)
+	return do(gcm)
+}
+
+// encode gives the file's bytes.
+func (f *versionFile) encode() ([]byte, error) {
+	body, err := json.Marshal(f.sealed)
+	if err != nil {
+		return nil, fault.New(fault.InternalError, "a version can't be written").Because(err)
+	}
+	var out bytes.Buffer
+	for _, block := range []*pem.Block{pemOf(f.object), pemOf(f.kek), {Type: versionPEM, Bytes: body}} {
+		if block == nil {
+			continue
+		}
+		if err := pem.Encode(&out, block); err != nil {
+			return nil, fault.New(fault.InternalError, "a version can't be written").Because(err)
+		}
+	}
+	return out.Bytes(), nil
+}
+
+func pemOf(f *tpm.KeyFile) *pem.Block {
+	if f == nil {
+		return nil
+	}
+	return &pem.Block{Type: tpm.KeyFileType, Bytes: f.Marshal()}
+}
+
+// parseVersion reads a file that is to be version number of the key name. It
+// takes only what encode writes, to the byte.
+func parseVersion(name string, number int, data []byte) (*versionFile, error) {
+	f, err := splitVersion(data)
+	if err == nil {
+		err = f.check(name, number, data)
+	}
+	if err != nil {
+		return nil, damaged(name, number, err)
+	}
+	return f, nil
+}
+
+var errChanged = errors.New("it was cut short or changed")
+
+// splitVersion splits a file into its parts.
+func splitVersion(data []byte) (*versionFile, error) {
+	f := new(versionFile)
+	var keys []*tpm.KeyFile
+	block, rest := pem.Decode(data)
+	for ; block != nil && block.Type == tpm.KeyFileType; block, rest = pem.Decode(rest) {
+		key, err := tpm.ParseKeyFile(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, key)
+	}
+	if block == nil || block.Type != versionPEM || len(keys) < 1 || len(keys) > 2 {
+		return nil, errChanged
+	}
+	f.kek = keys[len(keys)-1]
+	if len(keys) == 2 {
+		f.object = keys[0]
+	}
+	if err := decodeState(block.Bytes, &f.sealed); err != nil {
+		return nil, err
+	}
+	return f, strictJSON(f.sealed.Metadata, &f.meta)
+}
+
+// check compares the parts with each other and with the file's place.
+func (f *versionFile) check(name string, number int, data []byte) error {
+	again, err := f.encode()
+	switch {
+	case err != nil:
+		return err
+	case !bytes.Equal(again, data) || len(f.sealed.Nonce) != nonceLen:
+		return errChanged
+	case f.meta.Name != name || f.meta.Version != number:
+		return errors.New("it is that of another key or version")
+	case !bytes.Equal(f.meta.Object, objectDigest(f.object)):
+		return errors.New("its TPM key is another version's")
+	}
+	return nil
+}
+
+// objectDigest is how the metadata names the file's TPM key.
+func objectDigest(object *tpm.KeyFile) []byte {
+	if object == nil {
+		return nil
+	}
+	digest := sha256.Sum256(object.Marshal())
+	return digest[:]
+}
+
+const damagedHint = "bring the file back from a backup of this host, or import the credential again: sealsign key import %s"
+
+// damaged says that a version's file can't be used.
+func damaged(name string, number int, why error) *fault.Error {
+	return fault.New(fault.KeyDamaged, "the file of version %d of key %s can't be used: %v", number, name, why).
+		WithHint(damagedHint, name).
+		Because(why)
+}
+
+// loadObject loads the key that signs inside the TPM. c holds what authorizes it.
+func (f *versionFile) loadObject(ctx context.Context, device *tpm.Device, c *credential) (*tpm.Key, error) {
+	auth, err := secmem.New(tpm.AuthSize)
+	if err != nil {
+		return nil, err
+	}
+	defer auth.Release()
+	if len(c.auth) != hex.EncodedLen(tpm.AuthSize) {
+		return nil, damaged(f.meta.Name, f.meta.Version, errors.New("it doesn't authorize its TPM key"))
+	}
+	if _, err := hex.Decode(auth.Bytes(), c.auth); err != nil {
+		return nil, damaged(f.meta.Name, f.meta.Version, errors.New("it doesn't authorize its TPM key"))
+	}
+	object, err := device.Load(ctx, f.object, auth.Bytes())
+	if err != nil {
+		return nil, f.explain(err)
+	}
+	return object, nil
+}
