@@ -1,0 +1,161 @@
+// Package config reads the files that an operator writes: sealsign.toml and
+// conf.d/*.toml beside it, as if they were one. It reports all that is wrong at
+// once, each with its place, and takes a configuration whole or not at all.
+// What can be wrong is found here, without a daemon or a TPM, so that checking
+// a file and loading it are the same code.
+package config
+
+import (
+	"cmp"
+	"crypto/x509"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/sealsign/sealsign/agent/policy"
+	"github.com/sealsign/sealsign/agent/venue"
+)
+
+// Config is what the files say, checked and with every default filled in.
+type Config struct {
+	Agent   Agent
+	TPM     TPM
+	Audit   Audit
+	Venues  map[string]*venue.Venue // built in, overridden, and the operator's own
+	CAs     map[string]*CA          // by venue; the others use the system's roots
+	Keys    map[string]*Key
+	Roles   map[string]*policy.Role
+	Callers policy.Callers
+
+	// Warnings are what the operator should know of a configuration that is
+	// accepted, each beginning with the place it is about.
+	Warnings []string
+	// Digest is the SHA-256 (hex) of what sha256sum prints for all files read,
+	// named relative to the folder of sealsign.toml where they are below it:
+	// "sha256sum sealsign.toml conf.d/*.toml /etc/ssl/mock.pem | sha256sum".
+	Digest string
+}
+
+// Agent is [agent].
+type Agent struct {
+	StateDir    string
+	RuntimeDir  string
+	Environment string
+	SocketGroup string
+	SocketGID   int // -1 where this host has no such group
+}
+
+// TPM is [tpm].
+type TPM struct {
+	Device        string // a path, "unix:PATH", "tcp:HOST:PORT" or "simulator"
+	AllowSoftware bool
+	PCRs          []int // ascending
+}
+
+// Audit is [audit].
+type Audit struct {
+	Sync       string // SyncGroup or SyncInterval
+	Checkpoint time.Duration
+	Segment    int64 // bytes
+	Keep       time.Duration
+	MaxSize    int64 // bytes
+}
+
+// When an audit record counts as kept.
+const (
+	SyncGroup    = "group"    // on disk before anything leaves
+	SyncInterval = "interval" // handed to the kernel before it leaves, on disk within a second
+)
+
+// CA is a venue's ca_file.
+type CA struct {
+	File   string
+	SHA256 string // of the file, hex
+	Pool   *x509.CertPool
+}
+
+// Protection is where the secret of a key lives.
+type Protection string
+
+// The levels of protection.
+const (
+	Sealed    Protection = "sealed"    // sealed to the TPM, used in guarded memory
+	Resident  Protection = "resident"  // imported to the TPM and used there
+	Generated Protection = "generated" // made in the TPM, and never outside
+)
+
+// Key is [keys.NAME].
+type Key struct {
+	Name        string
+	Venue       *venue.Venue
+	Environment string
+	Algorithm   venue.Algorithm
+	Protection  Protection
+	Version     int // that signs; 0: the newest imported by an operator
+	Grace       time.Duration
+}
+
+// Load reads the configuration at path, the main file, with conf.d beside it.
+// It returns either a configuration or the problems that it has. It reads files
+// and the host's users and groups, and changes nothing.
+func Load(path string) (*Config, Problems) {
+	var problems Problems
+	files := readFiles(path, &problems)
+	return build(path, files, problems)
+}
+
+// build makes the configuration of the files that could be read.
+func build(path string, files []file, problems Problems) (*Config, Problems) {
+	l := &loader{
+		config:   &Config{},
+		mainFile: path,
+		root:     newTable(),
+		problems: problems,
+		broken:   len(problems) > 0,
+	}
+	for _, f := range files {
+		l.parse(f)
+	}
+	if !l.broken {
+		l.read()
+	}
+	if len(l.problems) > 0 {
+		l.problems.sort()
+		if l.untold > 0 {
+			l.problems = append(l.problems, Problem{File: path, Message: fmt.Sprintf("has %d problems more", l.untold)})
+		}
+		return nil, l.problems
+	}
+	l.warn(files)
+	slices.SortFunc(l.others, func(a, b file) int { return cmp.Compare(a.name, b.name) })
+	l.config.Digest = digest(append(files, l.others...))
+	return l.config, nil
+}
+
+// loader is one load on its way.
+type loader struct {
+	config   *Config
+	root     *table
+	problems Problems
+	untold   int    // problems beyond the most that are told
+	mainFile string // its path
+	broken   bool   // a file is missing or no TOML: what the others say can't be judged
+	others   []file // what the configuration made it read: CA files
+}
+
+// read makes the configuration of the merged table. Later sections refer to
+// those before them.
+func (l *loader) read() {
+	l.root.file = l.mainFile
+	root := l.section(l.root)
+	l.version(root)
+	l.agent(root.below("agent"))
+	l.tpm(root.below("tpm"))
+	l.audit(root.below("audit"))
+	l.venues(root.below("venues"))
+	l.keys(root.below("keys"))
+	l.roles(root.below("roles"))
+	l.callers(root.below("callers"))
+	root.later("approvers", "metrics")
+	root.done("a section")
+}

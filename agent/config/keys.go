@@ -1,0 +1,123 @@
+package config
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/sealsign/sealsign/agent/venue"
+)
+
+// maxVersion bounds the version of a key: it names a file.
+const maxVersion = 1_000_000_000
+
+func (l *loader) keys(s *section) {
+	l.config.Keys = make(map[string]*Key)
+	for name, s := range s.each("a key") {
+		l.config.Keys[name] = s.key(name)
+	}
+}
+
+func (s *section) key(name string) *Key {
+	k := &Key{Name: name}
+	venueName, venueAt := s.required("venue", `"binance" or another venue`)
+	v, known := s.config.Venues[venueName]
+	if venueName != "" && !known {
+		s.problem(venueAt, "%s is no venue; there are %s", clip(venueName), some[*venue.Venue](s.config.Venues))
+	}
+	k.Venue = v
+
+	var at place
+	k.Environment, at = s.required("environment", clip(s.config.Agent.Environment))
+	daemon := s.config.Agent.Environment
+	switch {
+	case k.Environment == "" || daemon == "":
+	case k.Environment != daemon:
+		s.problem(at, "is %s, and this agent serves %s alone (agent.environment): keys of other environments belong to other agents", clip(k.Environment), clip(daemon))
+	case v != nil && len(v.Hosts(daemon)) == 0:
+		s.problem(at, "%s has no hosts in %s, only in %s; name them as venues.%s.hosts", venueName, clip(daemon), list(v.Environments()), venueName)
+	}
+
+	k.Algorithm, at = s.algorithm(v)
+	k.Protection = choice(s, "protection", Sealed, Sealed, Resident, Generated)
+	if v != nil && k.Algorithm != "" {
+		s.protection(k, at)
+	}
+	if n, ok := s.number("version", 1, maxVersion); ok {
+		k.Version = int(n)
+	}
+	k.Grace = s.duration("grace", 0)
+	s.ignored("grace", "an old version ends at once when another is made active")
+	s.later("max_age", "expires", "idle_after", "probe")
+	s.done("a setting of a key")
+	return k
+}
+
+// algorithm reads one that the venue takes. It may be left out where there is no choice.
+func (s *section) algorithm(v *venue.Venue) (venue.Algorithm, place) {
+	text, at := s.text("algorithm", "")
+	if v == nil {
+		return "", at
+	}
+	possible := v.Algorithms()
+	_, given := s.members["algorithm"]
+	switch {
+	case !given && len(possible) == 1:
+		return possible[0], at
+	case !given:
+		s.problem(at, "is missing; %s takes %s", v.Name(), list(possible))
+		return "", at
+	case !slices.Contains(possible, venue.Algorithm(text)):
+		s.problem(at, "is %s; %s takes %s", clip(text), v.Name(), list(possible))
+		return "", at
+	}
+	return venue.Algorithm(text), at
+}
+
+// protection refuses what no TPM can do, and what needs a policy that can't be
+// enrolled yet. What the TPM of this host can't do is found by the daemon.
+func (s *section) protection(k *Key, algorithmAt place) {
+	at := algorithmAt
+	if v, ok := s.members["protection"]; ok {
+		at = v.place
+	}
+	possible := protections(k.Venue, k.Algorithm)
+	if !slices.Contains([]Protection{Sealed, Resident, Generated}, k.Protection) {
+		return // a problem already
+	}
+	if !slices.Contains(possible, k.Protection) {
+		s.problem(at, "a key of %s with %s can't be %s; it can be %s", k.Venue.Name(), k.Algorithm, k.Protection, list(possible))
+		return
+	}
+	if k.Protection != Sealed && len(s.config.TPM.PCRs) > 0 {
+		s.problem(at, "a key that is %s can't be bound to tpm.pcrs in this version of sealsign; it can be %s, or tpm.pcrs empty", k.Protection, Sealed)
+	}
+}
+
+// protections are those possible with any TPM 2.0: it makes HMACs and signs with
+// RSA and P-256, but not with Ed25519, and a static credential signs nothing. A
+// generated key is of use only where the venue takes a public key.
+func protections(v *venue.Venue, algorithm venue.Algorithm) []Protection {
+	possible := []Protection{Sealed}
+	switch algorithm {
+	case venue.HMACSHA256, venue.HMACSHA384, venue.HMACSHA512:
+		return append(possible, Resident)
+	case venue.RSASHA256, venue.ES256:
+		possible = append(possible, Resident)
+		if slices.Contains(v.Generated(), algorithm) {
+			possible = append(possible, Generated)
+		}
+	}
+	return possible
+}
+
+// some is the names of a map for a message, the first of them where there are many.
+type some[T any] map[string]T
+
+func (m some[T]) String() string {
+	const most = 12
+	names := slices.Sorted(maps.Keys(m))
+	if len(names) > most {
+		names = append(names[:most], "others")
+	}
+	return list(names)
+}

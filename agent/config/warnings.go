@@ -1,0 +1,137 @@
+package config
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/sealsign/sealsign/agent/policy"
+	"github.com/sealsign/sealsign/agent/venue"
+	"github.com/sealsign/sealsign/internal/fault"
+)
+
+// warn adds what the operator should know of a configuration that is good.
+func (l *loader) warn(files []file) {
+	for _, f := range append(files, l.others...) {
+		if f.public {
+			l.warning(f.path, "every user of this host may change it; chmod o-w")
+		}
+	}
+	l.warnOfSharedUIDs()
+	for _, name := range slices.Sorted(maps.Keys(l.config.Roles)) {
+		l.warnOfRelease(l.config.Roles[name])
+	}
+	l.warnOfNonces()
+}
+
+// warnOfSharedUIDs: processes of one user can take each other over, whatever
+// their units, so the roles of all are the roles of each.
+func (l *loader) warnOfSharedUIDs() {
+	sharing := make(map[uint32][]*policy.Caller)
+	for _, c := range l.config.Callers {
+		if c.UID != nil {
+			sharing[*c.UID] = append(sharing[*c.UID], c)
+		}
+	}
+	for _, uid := range slices.Sorted(maps.Keys(sharing)) {
+		callers := sharing[uid]
+		if slices.ContainsFunc(callers[1:], func(c *policy.Caller) bool { return !sameRoles(c, callers[0]) }) {
+			l.warning("callers", "%s share uid %d and differ in roles: processes of one user can act as each other; give each a user of its own", who(callers), uid)
+		}
+	}
+}
+
+func sameRoles(a, b *policy.Caller) bool {
+	byName := func(a, b *policy.Role) int { return cmp.Compare(a.Name, b.Name) }
+	return slices.Equal(slices.SortedFunc(slices.Values(a.Roles), byName), slices.SortedFunc(slices.Values(b.Roles), byName))
+}
+
+// warnOfRelease says what a role's release can't do, and what it gives away.
+func (l *loader) warnOfRelease(r *policy.Role) {
+	if r.Release == policy.Never {
+		return
+	}
+	at := "roles." + r.Name + ".release"
+	for _, name := range slices.Sorted(maps.Keys(r.Keys)) {
+		k := l.config.Keys[name]
+		b, ok := emptiest(k.Venue, k.Environment)
+		switch {
+		case !ok:
+		case b.Never:
+			l.warning(at, "%q never serves key %s: every request of %s carries the credential itself; forward them", r.Release, name, k.Venue.Name())
+			continue
+		case r.Release == policy.Bound && b.Loose != "":
+			l.warning(at, "%q never serves key %s: at %s %s; forward its requests", r.Release, name, k.Venue.Name(), b.Loose)
+			continue
+		case r.Release == policy.Unbound && b.Loose != "":
+			l.warning(at, "%q lets %s turn one signed request of key %s into others: at %s %s; whatever its parameters fit there can be sent, as often as %s takes it, "+
+				"whether the role allows it or not, but for known ways to move funds", r.Release, who(l.holders(r)), name, k.Venue.Name(), b.Loose, k.Venue.Name())
+		}
+		if b.Passphrase {
+			l.warning(at, "%q shows the passphrase of key %s to %s: it is part of every signed request of %s", r.Release, name, who(l.holders(r)), k.Venue.Name())
+		}
+	}
+}
+
+// emptiest is the binding of a request without parameters: what its signature
+// leaves open, that of every request of the venue does. ok is false where the
+// venue takes no such request, and nothing is known.
+func emptiest(v *venue.Venue, environment string) (b venue.Binding, ok bool) {
+	for _, host := range v.Hosts(environment) {
+		r, err := venue.NewRequest("POST", host, "/", "", nil)
+		if err != nil {
+			continue
+		}
+		if call, err := v.Classify(&r); err == nil && !call.Public() {
+			return call.Binding, true
+		}
+	}
+	return venue.Binding{}, false
+}
+
+// holders are the callers that have the role.
+func (l *loader) holders(r *policy.Role) []*policy.Caller {
+	var callers []*policy.Caller
+	for _, c := range l.config.Callers {
+		if slices.Contains(c.Roles, r) {
+			callers = append(callers, c)
+		}
+	}
+	return callers
+}
+
+// warnOfNonces: a venue with nonces refuses a request that arrives after a later
+// one. The agent keeps the order of what it sends itself, and of nothing else.
+func (l *loader) warnOfNonces() {
+	released, forwarded := make(map[string][]*policy.Caller), make(map[string][]*policy.Caller)
+	for _, c := range l.config.Callers {
+		keys := make(map[string]bool) // whether it is released to c
+		for _, r := range c.Roles {
+			for key := range r.Keys {
+				keys[key] = keys[key] || r.Release != policy.Never
+			}
+		}
+		for key, isReleased := range keys {
+			if isReleased {
+				released[key] = append(released[key], c)
+			} else {
+				forwarded[key] = append(forwarded[key], c)
+			}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(released)) {
+		if !l.config.Keys[name].Venue.Nonce() {
+			continue
+		}
+		released, forwarded := released[name], forwarded[name]
+		switch {
+		case len(released) > 1:
+			l.warning("keys."+name, "is released to %s: the venue refuses a nonce that comes after a later one, and their requests overtake each other; forward them, or give each a key", who(released))
+		case len(released) == 1 && len(forwarded) > 0:
+			l.warning("keys."+name, "is released to %s and forwarded for %s: the venue refuses a nonce that comes after a later one, and their requests overtake each other; forward all, or give each a key", who(released), who(forwarded))
+		}
+	}
+}
+
+// message is what a fault says, without its reason.
+func message(err error) string { return fault.From(err).Message }
