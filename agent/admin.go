@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+
+	"github.com/sealsign/sealsign/agent/audit"
+	"github.com/sealsign/sealsign/agent/caller"
+	"github.com/sealsign/sealsign/agent/keyring"
+	"github.com/sealsign/sealsign/internal/fault"
+)
+
+// An administrative act that gives power (import, generate, resume, rebind) is
+// recorded before it is done: without a record it is not done. One that takes
+// power away (suspend, revoke) is done first, and holds even where the log is
+// down; the error then says both.
+
+// Import seals a credential as a new version of a key. The JSON is wiped.
+func (a *Agent) Import(ctx context.Context, who *caller.Caller, name string, credential []byte) (version int, err error) {
+	defer clear(credential)
+	err = a.act(who, "key.import", name, func() (err error) {
+		version, err = a.ring.Import(ctx, name, credential)
+		return err
+	})
+	return version, err
+}
+
+// Generate makes a pending version inside the TPM and gives its public key.
+func (a *Agent) Generate(ctx context.Context, who *caller.Caller, name string) (version int, publicPEM []byte, register string, err error) {
+	err = a.act(who, "key.generate", name, func() (err error) {
+		version, publicPEM, err = a.ring.Generate(ctx, name)
+		return err
+	})
+	if k := a.setup.Load().keys[name]; k != nil {
+		register = k.venue.Register(k.algorithm)
+	}
+	return version, publicPEM, register, err
+}
+
+// Resume lets a key, or with an empty name all of them, sign again.
+func (a *Agent) Resume(ctx context.Context, who *caller.Caller, name string) error {
+	return a.act(who, "key.resume", name, func() error { return a.ring.Resume(name) })
+}
+
+// Rebind accepts the config's venue settings for the versions that were sealed with others.
+func (a *Agent) Rebind(ctx context.Context, who *caller.Caller, name string) error {
+	return a.act(who, "key.rebind", name, func() error { return a.ring.Rebind(ctx, name) })
+}
+
+// Suspend stops a key, or with an empty name all of them. When it returns,
+// nothing signs any more, even if it returns an error: that says what could not
+// be kept for the next start, or not be recorded.
+func (a *Agent) Suspend(ctx context.Context, who *caller.Caller, name string, cancelOnly bool) error {
+	operation := "key.suspend"
+	if cancelOnly {
+		operation = "key.suspend-to-cancels"
+	}
+	err := a.ring.Suspend(name, cancelOnly)
+	return a.acted(who, operation, name, err)
+}
+
+// Revoke ends a version of a key for good, or with version 0 all there are.
+func (a *Agent) Revoke(ctx context.Context, who *caller.Caller, name string, version int) error {
+	return a.acted(who, "key.revoke", name, a.ring.Revoke(name, version))
+}
+
+// PublicKey gives the public key of an asymmetric version, 0 being the newest
+// that has one, as PEM.
+func (a *Agent) PublicKey(name string, version int) (int, []byte, error) {
+	return a.ring.PublicPEM(name, version)
+}
+
+// Keys tells about the keys, or one of them.
+func (a *Agent) Keys(name string) ([]keyring.Info, error) {
+	if name == "" {
+		return a.ring.List(), nil
+	}
+	info, err := a.ring.Info(name)
+	return []keyring.Info{info}, err
+}
+
+// Checkpoint signs the log's head now and gives the signed note.
+func (a *Agent) Checkpoint(ctx context.Context) (string, error) { return a.log.Checkpoint(ctx) }
+
+// AuditPublicKey gives the key that signs checkpoints, as PEM and as tools for
+// signed notes take it.
+func (a *Agent) AuditPublicKey() (publicPEM []byte, verifier string, err error) {
+	signer := a.signer.Load()
+	if signer == nil {
+		return nil, "", fault.New(fault.TPMUnavailable, "the key that signs checkpoints is in the TPM, which has not answered yet").
+			WithHint("audit/public-key.pem in the state folder has the keys that signed so far")
+	}
+	der, err := x509.MarshalPKIXPublicKey(signer.public)
+	if err != nil {
+		return nil, "", err
+	}
+	verifier, err = audit.VerifierKey(a.log.Status().Origin, signer.public)
+	return pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), verifier, err
+}

@@ -1,0 +1,147 @@
+package agent
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/tpm"
+)
+
+const (
+	hostFile = "host.json"
+	// hostFormat is the format of host.json. A newer one is refused.
+	hostFormat = 1
+)
+
+// host is what ties a state folder to the TPM of this host: the Name of the
+// storage root key that everything is sealed under, and the key that signs the
+// log's checkpoints. Neither is secret.
+type host struct {
+	SRKName       []byte
+	CheckpointKey *tpm.KeyFile
+}
+
+type hostJSON struct {
+	Format        int    `json:"format"`
+	SRKName       string `json:"srk_name"`
+	CheckpointKey string `json:"checkpoint_key"` // PEM, TSS2 PRIVATE KEY
+}
+
+// readHost reads host.json; a state folder that has none yet gives nil.
+func readHost(dir string) (*host, error) {
+	path := filepath.Join(dir, hostFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	damaged := func(what string) error {
+		return fault.New(fault.ConfigInvalid, "%s is damaged: %s", path, what).
+			WithHint("restore it from a backup of the state folder; without it the log's checkpoints can't go on")
+	}
+	var read hostJSON
+	if err := json.Unmarshal(data, &read); err != nil {
+		return nil, damaged(err.Error())
+	}
+	if read.Format != hostFormat {
+		return nil, fault.New(fault.ConfigInvalid, "%s has format %d, and this version reads format %d", path, read.Format, hostFormat).
+			WithHint("run the version of sealsignd that wrote it, or a newer one")
+	}
+	name, err := hex.DecodeString(read.SRKName)
+	if err != nil || len(name) == 0 {
+		return nil, damaged("srk_name")
+	}
+	block, rest := pem.Decode([]byte(read.CheckpointKey))
+	if block == nil || block.Type != tpm.KeyFileType || len(rest) > 0 {
+		return nil, damaged("checkpoint_key")
+	}
+	key, err := tpm.ParseKeyFile(block.Bytes)
+	if err != nil {
+		return nil, damaged("checkpoint_key: " + err.Error())
+	}
+	return &host{SRKName: name, CheckpointKey: key}, nil
+}
+
+// write keeps the host's file, whole or not at all.
+func (h *host) write(dir string) error {
+	data, err := json.MarshalIndent(hostJSON{
+		Format:        hostFormat,
+		SRKName:       hex.EncodeToString(h.SRKName),
+		CheckpointKey: string(pem.EncodeToMemory(&pem.Block{Type: tpm.KeyFileType, Bytes: h.CheckpointKey.Marshal()})),
+	}, "", "  ")
+	if err != nil {
+		return err
+	}
+	file, err := os.CreateTemp(dir, hostFile+".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	if _, err := file.Write(append(data, '\n')); err != nil {
+		return errors.Join(err, file.Close())
+	}
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(file.Name(), filepath.Join(dir, hostFile)); err != nil {
+		return err
+	}
+	folder, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(folder.Sync(), folder.Close())
+}
+
+// newHost ties a state folder to the TPM.
+func newHost(ctx context.Context, device *tpm.Device, dir string) (*host, error) {
+	_, key, err := device.Attestor(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	h := &host{SRKName: device.SRKName(), CheckpointKey: key}
+	return h, h.write(dir)
+}
+
+// checkpointer signs checkpoints with the host's restricted key, which it loads
+// when it is first needed.
+type checkpointer struct {
+	device *tpm.Device
+	key    *tpm.KeyFile
+	public *ecdsa.PublicKey
+	mu     sync.Mutex
+	loaded *tpm.Attestor
+}
+
+func newCheckpointer(device *tpm.Device, key *tpm.KeyFile) (*checkpointer, error) {
+	public, ok := key.Public().(*ecdsa.PublicKey)
+	if !ok {
+		return nil, fault.New(fault.ConfigInvalid, "%s is damaged: the checkpoint key is no P-256 key", hostFile)
+	}
+	return &checkpointer{device: device, key: key, public: public}, nil
+}
+
+// sign signs a checkpoint's text; the signature is DER.
+func (c *checkpointer) sign(ctx context.Context, text []byte) ([]byte, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.loaded == nil {
+		attestor, _, err := c.device.Attestor(ctx, c.key)
+		if err != nil {
+			return nil, err
+		}
+		c.loaded = attestor
+	}
+	return c.loaded.SignMessage(ctx, text)
+}

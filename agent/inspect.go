@@ -1,0 +1,247 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/sealsign/sealsign/agent/audit"
+	"github.com/sealsign/sealsign/agent/caller"
+	"github.com/sealsign/sealsign/agent/keyring"
+	"github.com/sealsign/sealsign/agent/policy"
+	"github.com/sealsign/sealsign/agent/venue"
+	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/tpm"
+)
+
+// Status is how the agent is.
+type Status struct {
+	Environment string
+	StartedAt   time.Time
+	ConfigPath  string
+	LoadedAt    time.Time
+	ConfigError error // why the last edit was refused
+	Warnings    []string
+	TPM         tpm.Info
+	TPMError    error
+	Audit       audit.Status
+	Keys        []keyring.Info
+	Memory      string
+}
+
+// Status tells how the agent is. It asks nothing of the TPM or a venue.
+func (a *Agent) Status() Status {
+	s := a.setup.Load()
+	status := Status{
+		Environment: s.config.Agent.Environment, StartedAt: a.startedAt, ConfigPath: a.opts.Config, LoadedAt: s.loadedAt,
+		Warnings: s.config.Warnings, TPM: tpm.Info{Device: s.config.TPM.Device},
+		Audit: a.log.Status(), Keys: a.ring.List(), Memory: keyring.Memory(),
+	}
+	if device := a.device.Load(); device != nil {
+		status.TPM, status.TPMError = device.Info(), device.Healthy()
+	} else if missing := a.tpmError.Load(); missing != nil {
+		status.TPMError = *missing
+	}
+	if bad := a.badConfig.Load(); bad != nil {
+		status.ConfigError = *bad
+	}
+	return status
+}
+
+// KeyHosts tells whether a host is one of a key's.
+func (a *Agent) KeyHosts(host string) bool { return len(a.setup.Load().hosts[host]) > 0 }
+
+// GrantedKey is a key that a caller may use, and how.
+type GrantedKey struct {
+	Name, Venue, Environment, State string
+	Hosts                           []string
+	Roles                           []*policy.Role
+}
+
+// Granted lists the keys that the caller's roles name.
+func (a *Agent) Granted(who *caller.Caller) ([]GrantedKey, error) {
+	s := a.setup.Load()
+	found, err := s.match(who)
+	if err != nil {
+		return nil, err
+	}
+	var granted []GrantedKey
+	for _, name := range slices.Sorted(maps.Keys(s.keys)) {
+		k := s.keys[name]
+		g := GrantedKey{Name: name, Venue: k.venue.Name(), Environment: k.environment, Hosts: k.hosts}
+		for _, role := range found.Roles {
+			if role.Keys[name] {
+				g.Roles = append(g.Roles, role)
+			}
+		}
+		if g.Roles == nil {
+			continue
+		}
+		if info, err := a.ring.Info(name); err == nil {
+			g.State = info.State
+		}
+		granted = append(granted, g)
+	}
+	return granted, nil
+}
+
+// Judgement is what would be decided for a request.
+type Judgement struct {
+	Key     string
+	Effects []venue.Effect
+	Rule    string
+	Refusal *fault.Error // nil: allowed
+}
+
+// TestPolicy tells what would be decided for a request of a caller that the
+// config names. Nothing is signed, counted or recorded.
+func (a *Agent) TestPolicy(name string, ask *Ask) Judgement {
+	s := a.setup.Load()
+	p := &pass{agent: a, setup: s, ask: ask}
+	at := slices.IndexFunc(s.callers, func(c *policy.Caller) bool { return c.Name == name })
+	if at < 0 {
+		return Judgement{Refusal: fault.New(fault.CallerUnknown, "there is no [callers.%s] in the config", name)}
+	}
+	p.caller = s.callers[at]
+	err := func() (err error) {
+		if p.key, p.several, err = s.choose(p.caller, ask); err != nil {
+			return err
+		}
+		if err = p.classify(); err != nil {
+			return err
+		}
+		_, err = p.judge()
+		return err
+	}()
+	j := Judgement{Effects: p.effects, Rule: p.record.Rule}
+	if p.key != nil {
+		j.Key = p.key.name
+	}
+	if err != nil {
+		j.Refusal = fault.From(err)
+		j.Rule = j.Refusal.Rule
+	}
+	return j
+}
+
+// Finding is one thing that doctor looked at.
+type Finding struct {
+	Area  string // tpm, memory, clock, limits, config, keys, audit
+	Level string // Fine, Warning or Problem
+	What  string
+	Next  string // the next step, where there is one
+}
+
+// The levels of a finding.
+const (
+	Fine    = "ok"
+	Warning = "warning"
+	Problem = "problem"
+)
+
+// Doctor looks at all that the agent stands on, and says the next step for each
+// thing that isn't as it should be.
+func (a *Agent) Doctor(ctx context.Context) []Finding {
+	var d diagnosis
+	a.examineTPM(ctx, &d)
+	a.examineHost(&d)
+	s := a.Status()
+	d.check("config", s.ConfigError, "the config in force was loaded from "+s.ConfigPath, "sealsign config check "+s.ConfigPath)
+	for _, warning := range s.Warnings {
+		d.add("config", Warning, warning, "")
+	}
+	d.check("audit", s.Audit.Problem, fmt.Sprintf("%d records, %d of them under the newest checkpoint", s.Audit.Records, s.Audit.Covered), "df -h; the log recovers by itself")
+	d.check("audit", s.Audit.CheckpointProblem, "checkpoints can be signed", "sealsign doctor, when the TPM is back")
+	d.check("ledger", a.ledger.Healthy(), "nonces and limits are kept", "df -h; the ledger recovers by itself")
+	for _, k := range s.Keys {
+		level, next := Fine, ""
+		if k.Problem != "" {
+			level, next = Warning, "sealsign key show "+k.Name
+		}
+		d.add("keys", level, strings.TrimSpace(fmt.Sprintf("%s is %s, version %d signs %s", k.Name, k.State, k.Active, k.Problem)), next)
+	}
+	return d
+}
+
+type diagnosis []Finding
+
+func (d *diagnosis) add(area, level, what, next string) {
+	*d = append(*d, Finding{Area: area, Level: level, What: what, Next: next})
+}
+
+func (d *diagnosis) check(area string, err error, fine, next string) {
+	if err == nil {
+		d.add(area, Fine, fine, "")
+		return
+	}
+	refusal := fault.From(err)
+	if refusal.Hint != "" {
+		next = refusal.Hint
+	}
+	d.add(area, Problem, refusal.Error(), next)
+}
+
+const tpmHint = "ls -l /dev/tpmrm0; the daemon's user needs the group tss"
+
+func (a *Agent) examineTPM(ctx context.Context, d *diagnosis) {
+	device := a.device.Load()
+	if device == nil {
+		d.check("tpm", a.Status().TPMError, "", tpmHint)
+		return
+	}
+	info, err := device.Inspect(ctx)
+	d.check("tpm", err, fmt.Sprintf("%s, %s, firmware %s", info.Device, info.Manufacturer, info.Firmware), tpmHint)
+	if err != nil {
+		return
+	}
+	if info.Software {
+		d.add("tpm", Warning, "it is a program, not a chip: its keys are files on some disk", "use the machine's own TPM: [tpm] device = \"/dev/tpmrm0\", allow_software = false")
+	}
+	d.add("tpm", Fine, fmt.Sprintf("keys that sign inside it: %v", info.Can), "")
+	if info.LockedOut {
+		d.add("tpm", Warning, "it is in lockout: no use of sealsign's keys counts there, but others' may be refused", fmt.Sprintf("one try is forgotten every %d s; tpm2_dictionarylockout --clear-lockout", info.LockoutInterval))
+	}
+	for _, pcr := range a.setup.Load().config.TPM.PCRs {
+		d.add("tpm", Fine, fmt.Sprintf("PCR %d, which new versions are bound to, is %s", pcr, info.PCRs[pcr]), "")
+	}
+}
+
+// examineHost looks at what the host gives the daemon.
+func (a *Agent) examineHost(d *diagnosis) {
+	kind := keyring.Memory()
+	level, next := Fine, ""
+	if kind != "memfd_secret" {
+		level, next = Warning, "a kernel with CONFIG_SECRETMEM (booted with secretmem.enable=1 before 6.5) hides them from root's reads too"
+	}
+	d.add("memory", level, "secrets are kept in "+kind, next)
+	var locked unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &locked); err == nil && locked.Cur < 8<<20 {
+		d.add("limits", Warning, fmt.Sprintf("the daemon may lock %d KiB of memory: enough for few keys", locked.Cur>>10), "LimitMEMLOCK=64M in its unit")
+	}
+	offsets := a.clocks.offsets()
+	if len(offsets) == 0 {
+		d.add("clock", Fine, "no venue's clock is known yet: this host's is used", "")
+	}
+	for _, host := range slices.Sorted(maps.Keys(offsets)) {
+		by := offsets[host].Round(time.Millisecond)
+		if by.Abs() > maxCorrection {
+			d.add("clock", Problem, fmt.Sprintf("%s and this host are %v apart", host, by.Abs()), "timedatectl status, chronyc tracking")
+			continue
+		}
+		d.add("clock", Fine, fmt.Sprintf("%s is %v ahead of this host", host, by), "")
+	}
+}
+
+// Environment is the one that the agent serves.
+func (a *Agent) Environment() string { return a.setup.Load().config.Agent.Environment }
+
+// RuntimeDir is where the sockets are to be.
+func (a *Agent) RuntimeDir() string { return a.setup.Load().config.Agent.RuntimeDir }
+
+// SocketGID is the group that apps are in; -1 where this host has no such group.
+func (a *Agent) SocketGID() int { return a.setup.Load().config.Agent.SocketGID }

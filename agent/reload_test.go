@@ -1,0 +1,141 @@
+package agent_test
+
+import (
+	"context"
+	"os"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sealsign/sealsign/agent/audit"
+	"github.com/sealsign/sealsign/internal/fault"
+)
+
+// edited writes the config and waits until it is as it says.
+func (s *stage) edited(role string, is func() bool) {
+	s.Helper()
+	s.write(role)
+	s.eventually("the reload", is)
+}
+
+// No request is lost while an edit comes into force.
+func TestReloadUnderLoad(t *testing.T) {
+	s := set(t, scene{})
+	s.agent.Watch(t.Context())
+	ctx, stop := context.WithCancel(t.Context())
+	var load sync.WaitGroup
+	var done atomic.Int32
+	for _, ask := range []func() error{
+		func() error { _, err := s.do(t.Context(), release(s.ask("okx", balance))); return err },
+		func() error { _, err := s.do(t.Context(), s.ask("acme", "GET /account")); return err },
+		func() error { _, err := s.do(t.Context(), s.ask("kraken", krakenOpen)); return err },
+	} {
+		load.Go(func() {
+			for ctx.Err() == nil {
+				if err := ask(); err != nil {
+					t.Error(err)
+				}
+				done.Add(1)
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	pays := func(may bool) func() bool {
+		return func() bool {
+			_, err := s.do(t.Context(), s.ask("acme", "POST /payouts"))
+			return (err == nil) == may
+		}
+	}
+	for range 2 {
+		s.edited(strings.Replace(usualRole, `"read"`, `"read", "withdraw"`, 1), pays(true))
+		s.edited(usualRole, pays(false))
+	}
+	stop()
+	load.Wait()
+	if done.Load() < 100 {
+		t.Errorf("there was little load: %d requests", done.Load())
+	}
+	loaded := 0
+	for _, r := range s.records() {
+		if r.Operation == "config.loaded" {
+			loaded++
+		}
+	}
+	if loaded != 4 {
+		t.Errorf("%d of 4 edits are recorded", loaded)
+	}
+}
+
+// A bad edit is refused whole: the config before it stays, and status says why.
+func TestBadEdits(t *testing.T) {
+	s := set(t, scene{})
+	s.agent.Watch(t.Context())
+	bad := func() bool { return s.agent.Status().ConfigError != nil }
+	for name, test := range map[string]struct{ role, says string }{
+		"an unknown name":        {usualRole + `keys = ["nobodys"]`, "nobodys"},
+		"an unknown setting":     {usualRole + `releases = "bound"`, "releases"},
+		"what isn't there yet":   {usualRole + `max_order_value = { USDT = "5000" }`, "not in this version"},
+		"no TOML":                {"allow = [", "roles"},
+		"what needs a new start": {usualRole + "\n[audit]\nsync = \"interval\"", "audit"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			known := len(s.records())
+			s.edited(test.role, bad)
+			text := s.agent.Status().ConfigError.Error()
+			if name != "no TOML" && !strings.Contains(text, test.says) {
+				t.Errorf("status says %q", text)
+			}
+			s.must(s.ask("okx", balance))
+			s.recorded("it", func(r *audit.Record) bool {
+				return r.ID >= uint64(known) && r.Operation == "config.refused" && r.Decision == audit.Deny && r.Reason == string(fault.ConfigInvalid)
+			})
+			s.edited(usualRole, func() bool { return !bad() })
+		})
+	}
+	t.Run("a folder in its place", func(t *testing.T) {
+		if err := os.Remove(s.config()); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(s.config(), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		s.eventually("the refusal", bad)
+		s.must(s.ask("okx", balance))
+		if err := os.Remove(s.config()); err != nil {
+			t.Fatal(err)
+		}
+		s.edited(usualRole, func() bool { return !bad() })
+	})
+}
+
+// A key whose venue moved signs nothing until that is accepted; the others go on.
+func TestAVenueThatMoved(t *testing.T) {
+	s := set(t, scene{})
+	text, err := os.ReadFile(s.config())
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := strings.Replace(string(text), `[venues.okx]`+"\n"+`hosts = { testnet = ["`+s.venues.Host("okx"), `[venues.okx]`+"\n"+`hosts = { testnet = ["evil.example`, 1)
+	if err := os.WriteFile(s.config(), []byte(moved), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.agent.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	refusal := s.refused(s.askAt("okx", "evil.example", balance, ""), fault.KeyRebindRequired)
+	if !strings.HasSuffix(refusal.Hint, "sealsign key rebind okx") {
+		t.Errorf("the hint is %q", refusal.Hint)
+	}
+	s.refused(s.ask("okx", balance), fault.HostNotAllowed)
+	s.must(s.ask("binance", "GET /api/v3/account"))
+	s.nothingArrivedAt("okx")
+	if err := os.WriteFile(s.config(), text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.agent.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	s.must(s.ask("okx", balance))
+}
