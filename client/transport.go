@@ -1,0 +1,108 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"github.com/sealsign/sealsign/internal/fault"
+)
+
+// Transport makes an http.RoundTripper that has the agent of this host (see
+// Dir) send requests with the named key. It takes the https URLs that the
+// program has, and passes the venue's answers on as they come. An empty key
+// means the only one that the program may use at a URL's host. An answer of
+// the agent's own, a refusal, is an HTTP answer too: see Refusal.
+func Transport(key string) http.RoundTripper {
+	return newTransport("", key)
+}
+
+// Transport is the package's Transport through the agent of this client.
+func (c *Client) Transport(key string) http.RoundTripper {
+	return newTransport(c.dir, key)
+}
+
+type transport struct {
+	key  string
+	http *http.Transport
+}
+
+func newTransport(dir, key string) *transport {
+	return &transport{key, &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			socket := filepath.Join(Dir(dir), "http.sock")
+			conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
+			if err != nil && ctx.Err() == nil {
+				return nil, unreachable(socket, err)
+			}
+			return conn, err
+		},
+		MaxIdleConnsPerHost: idleConns,
+		IdleConnTimeout:     idleTimeout,
+	}}
+}
+
+const (
+	// idleConns keeps the connections of a burst.
+	idleConns = 32
+	// idleTimeout is below what the agent keeps, so that no request meets a connection that is being closed.
+	idleTimeout = 5 * time.Minute
+)
+
+// RoundTrip sends the request to the agent in the clear; the agent speaks TLS to the venue.
+func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	if request.URL == nil || request.URL.Scheme != "https" {
+		if request.Body != nil {
+			_ = request.Body.Close()
+		}
+		return nil, fault.New(BadRequest, "the URL does not begin with https://").WithHint("write the venue's own URL: the agent sends nothing in the clear")
+	}
+	inner := request.Clone(request.Context())
+	inner.URL.Scheme = "http"
+	if t.key != "" {
+		inner.Header.Set("Sealsign-Key", t.key)
+	}
+	response, err := t.http.RoundTrip(inner)
+	if err != nil {
+		return nil, err
+	}
+	response.Request = request
+	return response, nil
+}
+
+// CloseIdleConnections is what http.Client.CloseIdleConnections calls.
+func (t *transport) CloseIdleConnections() { t.http.CloseIdleConnections() }
+
+// refusalBytes is more than any refusal has.
+const refusalBytes = 64 << 10
+
+// Refusal tells whether an answer is the agent's own: then it is an *Error, and
+// the request was not sent, unless MaybeSent. For a venue's answer, whatever its
+// status, it is nil. The answer's body can be read afterwards all the same.
+func Refusal(response *http.Response) error {
+	reason := response.Header.Get("Sealsign-Reason")
+	if reason == "" {
+		return nil
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, refusalBytes))
+	_ = response.Body.Close()
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	var text struct {
+		Error struct{ Message, Hint, Rule string }
+	}
+	err = errors.Join(err, json.Unmarshal(body, &text))
+	refusal := fault.New(Reason(reason), "%s", text.Error.Message).Because(err)
+	refusal.Hint, refusal.Rule = text.Error.Hint, text.Error.Rule
+	refusal.MaybeSent = response.Header.Get("Sealsign-Sent") != "no"
+	if seconds, err := strconv.Atoi(response.Header.Get("Retry-After")); err == nil {
+		refusal.RetryAfter = time.Duration(seconds) * time.Second
+	}
+	return refusal
+}
