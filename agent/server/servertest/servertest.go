@@ -1,0 +1,150 @@
+// Package servertest gives tests a whole agent: its sockets, a software TPM and
+// mock exchanges. Only tests import it.
+package servertest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/sealsign/sealsign/agent"
+	"github.com/sealsign/sealsign/agent/caller"
+	"github.com/sealsign/sealsign/agent/server"
+	"github.com/sealsign/sealsign/internal/mockvenue"
+	"github.com/sealsign/sealsign/internal/tpmtest"
+)
+
+// Host is a running agent and what is around it. The process that runs the test
+// is its caller "me", with the keys acme, okx and binance.
+type Host struct {
+	Dir    string // of the sockets
+	State  string // the agent's state folder
+	Config string // path of its config file
+	Agent  *agent.Agent
+	Server *server.Server
+	Venues *mockvenue.Server
+
+	log   *slog.Logger
+	ended chan error
+}
+
+// keys are those of the host, each with the credential that the mock exchange issued.
+var keys = []struct{ name, algorithm string }{{"acme", "hmac-sha256"}, {"okx", "hmac-sha256"}, {"binance", "hmac-sha256"}}
+
+// Settings are what a test may want otherwise.
+type Settings struct {
+	Role string // lines of [roles.all] in place of DefaultRole
+	Sync string // of the log; "group" where it is empty
+	Log  *slog.Logger
+}
+
+// DefaultRole lets the caller read and trade.
+const DefaultRole = `allow = ["read", "trade", "cancel"]` + "\n" + `release = "bound"`
+
+// Start starts a host that ends with the test. The path of a socket is at most
+// 107 bytes long, so its folder is not below the test's own.
+func Start(t testing.TB, settings Settings) *Host {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "sealsign")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	h := &Host{
+		Dir: filepath.Join(dir, "run"), State: filepath.Join(dir, "state"), Config: filepath.Join(dir, "sealsign.toml"), ended: make(chan error, 1),
+	}
+	if h.Venues, err = mockvenue.Start(mockvenue.Options{Dir: dir}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(h.Venues.Close)
+	if err := os.WriteFile(h.Config, []byte(h.config(settings)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if settings.Log == nil {
+		settings.Log = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelError}))
+	}
+	ctx := context.Background()
+	h.Agent, err = agent.Start(ctx, agent.Options{Config: h.Config, Logger: settings.Log, TPM: tpmtest.Simulator(t).Dial})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { h.Agent.Stop() })
+	for _, key := range keys {
+		if _, err := h.Agent.Import(ctx, &caller.Caller{}, key.name, h.Venues.Credential(key.name, key.algorithm).JSON()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.log = settings.Log
+	h.Serve(t)
+	t.Cleanup(func() { h.Stop(t) })
+	return h
+}
+
+// Serve opens the sockets, after Stop those of a second server.
+func (h *Host) Serve(t testing.TB) {
+	t.Helper()
+	sockets, err := server.Listen(h.Dir, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Server = server.New(h.Agent, h.log)
+	go func() { h.ended <- h.Server.Serve(sockets) }()
+}
+
+// Stop stops serving; the agent goes on.
+func (h *Host) Stop(t testing.TB) {
+	t.Helper()
+	if h.Server == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	h.Server.Stop(ctx)
+	if ctx.Err() != nil {
+		t.Error("stopping was held up until it was cut off")
+	}
+	if err := <-h.ended; err != nil {
+		t.Error(err)
+	}
+	h.Server = nil
+}
+
+// Socket is the path of one of the sockets.
+func (h *Host) Socket(name string) string { return filepath.Join(h.Dir, name) }
+
+// URL is an https URL at one of the mock exchanges.
+func (h *Host) URL(venue, target string) string { return "https://" + h.Venues.Host(venue) + target }
+
+func (h *Host) config(settings Settings) string {
+	if settings.Role == "" {
+		settings.Role = DefaultRole
+	}
+	if settings.Sync == "" {
+		settings.Sync = "group"
+	}
+	text := fmt.Sprintf(`version = 1
+[agent]
+environment = "test"
+state_dir = %q
+runtime_dir = %q
+[tpm]
+device = "simulator"
+allow_software = true
+[audit]
+sync = %q
+[callers.me]
+uid = %d
+roles = ["all"]
+[roles.all]
+keys = ["acme", "okx", "binance"]
+%s
+`, h.State, h.Dir, settings.Sync, os.Getuid(), settings.Role)
+	for _, key := range keys {
+		text += fmt.Sprintf("[keys.%s]\nvenue = %q\nalgorithm = %q\nenvironment = \"test\"\n", key.name, key.name, key.algorithm)
+	}
+	return text + h.Venues.Config("test")
+}
