@@ -1,0 +1,79 @@
+package main
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sealsign/sealsign/internal/fault"
+	sealsignv1 "github.com/sealsign/sealsign/proto/sealsign/v1"
+)
+
+// problem is the level of a finding that makes doctor fail.
+const problem = "problem"
+
+// findingJSON is one element of what `doctor --json` prints.
+type findingJSON struct {
+	Area  string `json:"area"`
+	Level string `json:"level"` // ok, warning, problem
+	What  string `json:"what"`
+	Next  string `json:"next"` // the next step
+}
+
+func (a *app) doctorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "doctor",
+		Short: "look for what is wrong: TPM, memory, clock, permissions, limits, config, keys, log",
+		Long: `doctor lists what it found, each problem and warning with the next step.
+
+The exit status is 1 where there is a problem.`,
+		Example: "  sealsign doctor\n  sealsign doctor --json",
+		Args:    words(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			findings, err := a.findings(cmd)
+			if err != nil {
+				return err
+			}
+			return a.printFindings(findings)
+		},
+	}
+}
+
+// findings asks the daemon. That it can't be reached is a finding as well.
+func (a *app) findings(cmd *cobra.Command) ([]findingJSON, error) {
+	answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.Doctor, &sealsignv1.DoctorRequest{})
+	if errors.Is(err, fault.AgentUnavailable) {
+		refusal := fault.From(err)
+		return []findingJSON{{"agent", problem, refusal.Message, refusal.Hint}}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	findings := make([]findingJSON, 0, len(answer.GetFindings()))
+	for _, f := range answer.GetFindings() {
+		findings = append(findings, findingJSON{f.GetArea(), f.GetLevel(), f.GetWhat(), f.GetNext()})
+	}
+	return findings, nil
+}
+
+func (a *app) printFindings(findings []findingJSON) error {
+	if a.json {
+		if err := a.printJSON(findings); err != nil {
+			return err
+		}
+	}
+	var err error
+	for _, f := range findings {
+		if f.Level == problem {
+			err = errReported
+		}
+		if a.json {
+			continue
+		}
+		a.printf("%-8s %-12s %s\n", f.Level, f.Area, visible(f.What))
+		for _, step := range lines(f.Next) {
+			a.printf("%21s next: %s\n", "", visible(step))
+		}
+	}
+	return err
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	sealsignv1 "github.com/sealsign/sealsign/proto/sealsign/v1"
+)
+
+func (a *app) keyCommand() *cobra.Command {
+	return group("key", "manage keys: import, generate, suspend, revoke", "  sealsign key list",
+		a.keyImportCommand(), a.keyGenerateCommand(), a.keyListCommand(), a.keyShowCommand(), a.keyPublicCommand(),
+		a.keySuspendCommand(), a.keyResumeCommand(), a.keyRevokeCommand(), a.keyRebindCommand())
+}
+
+// keyJSON is a key as scripts read it.
+type keyJSON struct {
+	Name        string        `json:"name"`
+	Venue       string        `json:"venue"`
+	Environment string        `json:"environment"`
+	Algorithm   string        `json:"algorithm"`
+	Protection  string        `json:"protection"`
+	State       string        `json:"state"`
+	Wanted      uint32        `json:"wanted"`
+	Active      uint32        `json:"active"`
+	Versions    []versionJSON `json:"versions"`
+}
+
+type versionJSON struct {
+	Version    uint32     `json:"version"`
+	State      string     `json:"state"`
+	ImportedAt *time.Time `json:"imported_at"`
+	Expires    *time.Time `json:"expires"`
+}
+
+func keyToJSON(key *sealsignv1.Key) keyJSON {
+	versions := make([]versionJSON, 0, len(key.GetVersions()))
+	for _, v := range key.GetVersions() {
+		versions = append(versions, versionJSON{v.GetVersion(), v.GetState(), timeOf(v.GetImportedAt()), timeOf(v.GetExpires())})
+	}
+	return keyJSON{
+		Name: key.GetName(), Venue: key.GetVenue(), Environment: key.GetEnvironment(), Algorithm: key.GetAlgorithm(),
+		Protection: key.GetProtection(), State: key.GetState(), Wanted: key.GetWanted(), Active: key.GetActive(),
+		Versions: versions,
+	}
+}
+
+func keysToJSON(keys []*sealsignv1.Key) []keyJSON {
+	all := make([]keyJSON, 0, len(keys))
+	for _, key := range keys {
+		all = append(all, keyToJSON(key))
+	}
+	return all
+}
+
+// printKeys prints one line for each key, and below the table what is wrong with some.
+func (a *app) printKeys(keys []*sealsignv1.Key) {
+	rows := [][]string{{"NAME", "VENUE", "ENVIRONMENT", "ALGORITHM", "PROTECTION", "STATE", "WANTED", "ACTIVE"}}
+	for _, key := range keys {
+		rows = append(rows, []string{key.GetName(), key.GetVenue(), key.GetEnvironment(), key.GetAlgorithm(), key.GetProtection(),
+			key.GetState(), numberText(key.GetWanted()), numberText(key.GetActive())})
+	}
+	printTable(a.out, rows...)
+	for _, key := range keys {
+		if key.GetProblem() != "" {
+			a.printf("%s: %s\n", key.GetName(), visible(key.GetProblem()))
+		}
+	}
+}
+
+// printKey prints all that there is to say of one key.
+func (a *app) printKey(key *sealsignv1.Key) {
+	line := func(name, text string) { a.printf("%-12s %s\n", name, either(text != "", visible(text), "-")) }
+	line("name", key.GetName())
+	line("venue", key.GetVenue())
+	line("environment", key.GetEnvironment())
+	line("algorithm", key.GetAlgorithm())
+	line("protection", key.GetProtection())
+	line("state", key.GetState())
+	line("wanted", numberText(key.GetWanted()))
+	line("active", numberText(key.GetActive()))
+	if key.GetProblem() != "" {
+		line("problem", key.GetProblem())
+	}
+	if len(key.GetVersions()) == 0 {
+		return
+	}
+	rows := [][]string{{"VERSION", "STATE", "ORIGIN", "IMPORTED", "EXPIRES"}}
+	for _, v := range key.GetVersions() {
+		rows = append(rows, []string{numberText(v.GetVersion()), v.GetState(), v.GetOrigin(), timeText(v.GetImportedAt()), timeText(v.GetExpires())})
+	}
+	a.printf("\n")
+	printTable(a.out, rows...)
+}

@@ -1,0 +1,133 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/sealsign/sealsign/agent/venue"
+	sealsignv1 "github.com/sealsign/sealsign/proto/sealsign/v1"
+)
+
+func (a *app) keyImportCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "import NAME",
+		Short: "seal a credential as a new version of a key",
+		Long: `import reads a credential, and the daemon seals it to this host's TPM as a new
+version of the key, which the config must name under [keys.NAME].
+
+On a terminal it asks for what the key's algorithm needs, without echo.
+Otherwise it reads one JSON object of at most 64 KiB from standard input:
+
+  {"api_key":"…","secret":"…","passphrase":"…","private_key":"PEM"}
+
+Only the fields that the venue issued. A key made by 'sealsign key generate' is
+completed with {"api_key":"…"} alone. A credential is never taken from arguments
+or the environment, where other programs and the shell's history would see it.`,
+		Example: `  sealsign key import binance-main
+  sealsign key import binance-main < credential.json
+  pass show binance | sealsign key import binance-main --json`,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return onlyPrivately(cmd, args[0])
+			}
+			return words(1, 1)(cmd, args)
+		},
+		ValidArgsFunction: a.completeKey,
+		RunE:              func(cmd *cobra.Command, args []string) error { return a.importKey(cmd.Context(), args[0]) },
+	}
+	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		// The flag's text stays unsaid: it may be the secret.
+		return onlyPrivately(cmd, "")
+	})
+	return cmd
+}
+
+// onlyPrivately refuses a credential among the arguments.
+func onlyPrivately(cmd *cobra.Command, name string) error {
+	err := usage(cmd, "key import takes a NAME only; a credential must not stand among the arguments, where every program on this host and the shell's history see it")
+	if name == "" || strings.HasPrefix(name, "-") {
+		name = "NAME"
+	}
+	return err.WithHint("sealsign key import %s asks for it without echo\nsealsign key import %s < credential.json\nif it was a real one, revoke it at the venue", name, name)
+}
+
+func (a *app) importKey(ctx context.Context, name string) error {
+	credential, err := a.readCredential(ctx, name)
+	defer func() { clear(credential) }()
+	if err != nil {
+		return err
+	}
+	done := a.progress("sealing it to the TPM")
+	answer, err := admin(ctx, a, sealsignv1.AdminClient.ImportKey, &sealsignv1.ImportKeyRequest{Name: name, Credential: credential})
+	done()
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(importJSON{name, answer.GetVersion(), keyToJSON(answer.GetKey())})
+	}
+	state := versionState(answer.GetKey(), answer.GetVersion())
+	a.printf("imported %s version %d%s\n", name, answer.GetVersion(), either(state != "", ", "+state, ""))
+	if state == "pending" {
+		a.notef("the config names another version: version = %d under [keys.%s] makes this one sign", answer.GetVersion(), name)
+	}
+	return nil
+}
+
+// importJSON is what `key import --json` prints.
+type importJSON struct {
+	Name    string  `json:"name"`
+	Version uint32  `json:"version"`
+	Key     keyJSON `json:"key"`
+}
+
+// readCredential gives the JSON object to import. The caller clears it.
+func (a *app) readCredential(ctx context.Context, name string) ([]byte, error) {
+	if !term.IsTerminal(int(a.in.Fd())) {
+		return readCredentialJSON(a.in)
+	}
+	key, err := a.key(ctx, name) // before anything is typed: the key may not exist
+	if err != nil {
+		return nil, err
+	}
+	fmt.Fprintf(a.errs, "The credential of %s (%s, %s, %s). Nothing that you type or paste is shown.\n",
+		name, key.GetVenue(), key.GetEnvironment(), key.GetAlgorithm())
+	return promptCredential(ctx, a.in, a.errs, fieldsOf(key))
+}
+
+// fieldsOf lists what a credential of the key consists of.
+func fieldsOf(key *sealsignv1.Key) []field {
+	fields := []field{{name: "api_key", label: "API key"}}
+	if key.GetProtection() == "generated" { // the TPM made the rest
+		return fields
+	}
+	switch venue.Algorithm(key.GetAlgorithm()) {
+	case venue.None:
+		return fields
+	case venue.HMACSHA256, venue.HMACSHA384, venue.HMACSHA512:
+		fields = append(fields, field{name: "secret", label: "secret"})
+	default:
+		fields = append(fields, field{name: "private_key", label: "private key (PEM, or one line)", pem: true})
+	}
+	known, builtin := venue.Builtin(key.GetVenue())
+	switch {
+	case builtin && known.Passphrase():
+		fields = append(fields, field{name: "passphrase", label: "passphrase"})
+	case !builtin:
+		fields = append(fields, field{name: "passphrase", label: "passphrase (empty: none)", optional: true})
+	}
+	return fields
+}
+
+func versionState(key *sealsignv1.Key, version uint32) string {
+	for _, v := range key.GetVersions() {
+		if v.GetVersion() == version {
+			return v.GetState()
+		}
+	}
+	return ""
+}

@@ -1,0 +1,148 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/sealsign/sealsign/internal/fault"
+	sealsignv1 "github.com/sealsign/sealsign/proto/sealsign/v1"
+)
+
+func (a *app) keySuspendCommand() *cobra.Command {
+	var all, cancelOnly bool
+	cmd := &cobra.Command{
+		Use:               "suspend [NAME|--all]",
+		Short:             "stop signing with a key at once, until it is resumed",
+		Example:           "  sealsign key suspend binance-main\n  sealsign key suspend --all\n  sealsign key suspend binance-main --cancel-only",
+		Args:              words(0, 1),
+		ValidArgsFunction: a.completeKey,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := oneOrAll(cmd, args, all)
+			if err != nil {
+				return err
+			}
+			request := &sealsignv1.SuspendKeysRequest{Name: name, All: all, CancelOnly: cancelOnly}
+			answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.SuspendKeys, request)
+			return a.printStates(answer, err)
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "every key")
+	cmd.Flags().BoolVar(&cancelOnly, "cancel-only", false, "let cancels pass")
+	return cmd
+}
+
+func (a *app) keyResumeCommand() *cobra.Command {
+	var all bool
+	cmd := &cobra.Command{
+		Use:               "resume [NAME|--all]",
+		Short:             "let a suspended key sign again",
+		Example:           "  sealsign key resume binance-main\n  sealsign key resume --all",
+		Args:              words(0, 1),
+		ValidArgsFunction: a.completeKey,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := oneOrAll(cmd, args, all)
+			if err != nil {
+				return err
+			}
+			answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.ResumeKeys, &sealsignv1.ResumeKeysRequest{Name: name, All: all})
+			return a.printStates(answer, err)
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "every key")
+	return cmd
+}
+
+// oneOrAll reads NAME or --all: one of them, not both.
+func oneOrAll(cmd *cobra.Command, args []string, all bool) (string, error) {
+	switch {
+	case all && len(args) > 0:
+		return "", usage(cmd, "%s takes a NAME or --all, not both", cmd.CommandPath())
+	case !all && len(args) == 0:
+		return "", usage(cmd, "%s takes a NAME, or --all", cmd.CommandPath())
+	case all:
+		return "", nil
+	}
+	return args[0], nil
+}
+
+func (a *app) keyRevokeCommand() *cobra.Command {
+	var version uint32
+	var yes bool
+	cmd := &cobra.Command{
+		Use:   "revoke NAME",
+		Short: "destroy a key's versions, for good",
+		Long: `revoke destroys the sealed credential of one version, or of all that there are.
+It is for good: nothing brings a revoked version back, a later import makes a
+new one. The venue doesn't know of it: delete the API key there as well.
+
+On a terminal it asks first; elsewhere it wants --yes.`,
+		Example:           "  sealsign key revoke binance-main --version 2\n  sealsign key revoke binance-main --yes",
+		Args:              words(1, 1),
+		ValidArgsFunction: a.completeKey,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if !yes {
+				if err := a.confirmRevoke(cmd, args[0], version); err != nil {
+					return err
+				}
+			}
+			answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.RevokeKey, &sealsignv1.RevokeKeyRequest{Name: args[0], Version: version})
+			return a.printStates(answer, err)
+		},
+	}
+	cmd.Flags().Uint32Var(&version, "version", 0, "version `N`; without it all there are")
+	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
+	return cmd
+}
+
+// confirmRevoke wants the key's name typed, since there is no way back.
+func (a *app) confirmRevoke(cmd *cobra.Command, name string, version uint32) error {
+	if !term.IsTerminal(int(a.in.Fd())) {
+		return usage(cmd, "to revoke is for good, and there is no terminal to ask at").
+			WithHint("%s %s --yes", cmd.CommandPath(), name)
+	}
+	what := "all versions of " + name
+	if version != 0 {
+		what = fmt.Sprintf("version %d of %s", version, name)
+	}
+	fmt.Fprintf(a.errs, "This destroys %s, for good. Type the key's name to go on: ", what)
+	line, _ := bufio.NewReader(a.in).ReadString('\n')
+	if strings.TrimSpace(line) != name {
+		return fault.New(failed, "that isn't the key's name, so nothing was revoked")
+	}
+	return nil
+}
+
+func (a *app) keyRebindCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rebind NAME",
+		Short: "accept the config's venue, hosts, CA and template for a key",
+		Long: `Each version is sealed together with its venue, environment, algorithm, hosts,
+CA and template, so that an edit of the config alone can't send a key elsewhere.
+After such an edit the key answers KEY_REBIND_REQUIRED until rebind accepts it.`,
+		Example:           "  sealsign key rebind binance-main",
+		Args:              words(1, 1),
+		ValidArgsFunction: a.completeKey,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.RebindKey, &sealsignv1.RebindKeyRequest{Name: args[0]})
+			return a.printStates(answer, err)
+		},
+	}
+}
+
+// printStates prints the keys that a command changed, as they are now.
+func (a *app) printStates(answer *sealsignv1.KeysResponse, err error) error {
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(keysToJSON(answer.GetKeys()))
+	}
+	for _, key := range answer.GetKeys() {
+		a.printf("%s is %s\n", key.GetName(), joined(", ", key.GetState(), visible(key.GetProblem())))
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	sealsignv1 "github.com/sealsign/sealsign/proto/sealsign/v1"
+)
+
+// statusJSON is what `status --json` prints.
+type statusJSON struct {
+	Version     string     `json:"version"`
+	Environment string     `json:"environment"`
+	StartedAt   *time.Time `json:"started_at"`
+	Config      configJSON `json:"config"`
+	TPM         tpmJSON    `json:"tpm"`
+	Audit       auditJSON  `json:"audit"`
+	Memory      string     `json:"memory"`
+	Keys        []keyJSON  `json:"keys"`
+}
+
+type configJSON struct {
+	OK       bool       `json:"ok"`
+	Error    string     `json:"error"`
+	LoadedAt *time.Time `json:"loaded_at"`
+	Path     string     `json:"path"`
+	Warnings []string   `json:"warnings"`
+}
+
+type tpmJSON struct {
+	OK           bool     `json:"ok"`
+	Error        string   `json:"error"`
+	Device       string   `json:"device"`
+	Manufacturer string   `json:"manufacturer"`
+	Firmware     string   `json:"firmware"`
+	Software     bool     `json:"software"`
+	Can          []string `json:"can"`
+}
+
+type auditJSON struct {
+	OK                bool       `json:"ok"`
+	Error             string     `json:"error"`
+	Records           uint64     `json:"records"`
+	CheckpointRecords uint64     `json:"checkpoint_records"`
+	CheckpointAt      *time.Time `json:"checkpoint_at"`
+	Sync              string     `json:"sync"`
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "status",
+		Short:   "show the daemon, its config, TPM, log and keys",
+		Example: "  sealsign status\n  sealsign status --json",
+		Args:    words(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			st, err := admin(cmd.Context(), a, sealsignv1.AdminClient.Status, &sealsignv1.StatusRequest{})
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(statusToJSON(st))
+			}
+			a.printStatus(st)
+			return nil
+		},
+	}
+}
+
+func statusToJSON(st *sealsignv1.StatusResponse) statusJSON {
+	config, tpm, audit := st.GetConfig(), st.GetTpm(), st.GetAudit()
+	return statusJSON{
+		Version:     st.GetVersion(),
+		Environment: st.GetEnvironment(),
+		StartedAt:   timeOf(st.GetStartedAt()),
+		Config: configJSON{
+			OK: config.GetOk(), Error: config.GetError(), LoadedAt: timeOf(config.GetLoadedAt()),
+			Path: config.GetPath(), Warnings: orEmpty(config.GetWarnings()),
+		},
+		TPM: tpmJSON{
+			OK: tpm.GetOk(), Error: tpm.GetError(), Device: tpm.GetDevice(), Manufacturer: tpm.GetManufacturer(),
+			Firmware: tpm.GetFirmware(), Software: tpm.GetSoftware(), Can: orEmpty(tpm.GetCan()),
+		},
+		Audit: auditJSON{
+			OK: audit.GetOk(), Error: audit.GetError(), Records: audit.GetRecords(), Sync: audit.GetSync(),
+			CheckpointRecords: audit.GetCheckpointRecords(), CheckpointAt: timeOf(audit.GetCheckpointAt()),
+		},
+		Memory: st.GetMemory(),
+		Keys:   keysToJSON(st.GetKeys()),
+	}
+}
+
+func (a *app) printStatus(st *sealsignv1.StatusResponse) {
+	config, tpm, audit := st.GetConfig(), st.GetTpm(), st.GetAudit()
+	line := func(name, text string) { a.printf("%-12s %s\n", name, visible(text)) }
+	line("sealsignd", joined(", ", st.GetVersion(), "since "+timeText(st.GetStartedAt())))
+	line("environment", st.GetEnvironment())
+	line("config", joined(", ", either(config.GetOk(), "ok", "the last edit is refused, the config before it is in force"),
+		config.GetPath(), "loaded "+timeText(config.GetLoadedAt())))
+	for _, problem := range lines(config.GetError()) {
+		line("", problem)
+	}
+	for _, warning := range config.GetWarnings() {
+		line("", "warning: "+warning)
+	}
+	line("tpm", joined(", ", either(tpm.GetOk(), "ok", "down: "+tpm.GetError()), tpm.GetDevice(),
+		joined(" ", tpm.GetManufacturer(), tpm.GetFirmware()), either(tpm.GetSoftware(), "a software TPM", "")))
+	checkpoint := "no checkpoint yet"
+	if audit.GetCheckpointAt() != nil {
+		checkpoint = fmt.Sprintf("checkpoint over %d at %s", audit.GetCheckpointRecords(), timeText(audit.GetCheckpointAt()))
+	}
+	line("audit", joined(", ", either(audit.GetOk(), "ok", "down"), audit.GetError(),
+		fmt.Sprintf("%d records", audit.GetRecords()), checkpoint, "sync "+audit.GetSync()))
+	line("memory", st.GetMemory())
+	if len(st.GetKeys()) > 0 {
+		a.printf("\n")
+		a.printKeys(st.GetKeys())
+	}
+}
