@@ -1,0 +1,50 @@
+# make demo and make test are the two commands that a newcomer needs; both install what is missing.
+
+FUZZTIME ?= 20000x
+PACKAGES ?= ./...
+
+.PHONY: build dev demo test unit race integration lint fuzz bench proto docs clean
+
+build: ## bin/sealsign and bin/sealsignd, as they are shipped: static, without the TPM simulator
+	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/sealsign ./cmd/sealsignd
+
+dev: build ## and bin/sealsignd-dev: with the TPM simulator (needs a C compiler and libssl-dev)
+	CGO_ENABLED=1 go build -tags simulator -o bin/sealsignd-dev ./cmd/sealsignd
+
+demo: ## one request's way, shown on a software TPM and mock exchanges
+	@scripts/install-deps demo
+	@demo/run
+
+test: ## everything that CI runs
+	@scripts/install-deps test
+	@scripts/test
+
+unit: ## the ordinary tests: make unit PACKAGES=./agent/...
+	go test $(PACKAGES)
+
+race:
+	go test -race $(PACKAGES)
+
+integration: build ## tests that start the built programs
+	go test -tags integration ./test/...
+
+lint:
+	@scripts/install-deps lint
+	bin/tools/golangci-lint run
+
+fuzz: ## each fuzz target for FUZZTIME: a number of inputs, or a duration
+	@scripts/fuzz $(FUZZTIME)
+
+bench: ## what it reaches, each figure beside its baseline (as root: it connects as several users)
+	go test -run '^$$' -benchmem -bench '^Benchmark(Release|Forward|Resident|BareTPM|Decide|Append|FsyncPerRecord|Render|Memory|Start)' \
+		./bench ./agent/server ./tpm ./agent/policy ./agent/audit ./agent/venue
+
+proto: ## the generated code in proto/ (needs protoc, protoc-gen-go and protoc-gen-go-grpc)
+	protoc -I proto --go_out=proto --go_opt=paths=source_relative \
+		--go-grpc_out=proto --go-grpc_opt=paths=source_relative proto/sealsign/v1/*.proto
+
+docs: build ## man pages in dist/man
+	bin/sealsign man dist/man
+
+clean:
+	rm -rf bin dist
