@@ -43,6 +43,19 @@ func (a *Agent) Resume(ctx context.Context, who *caller.Caller, name string) err
 	return a.act(who, "key.resume", name, func() error { return a.ring.Resume(name) })
 }
 
+// RecoverStore accepts a state folder that isn't the newest of this host's, or a TPM
+// that isn't the one it belongs to. Every version is pending afterwards.
+func (a *Agent) RecoverStore(ctx context.Context, who *caller.Caller) (recovered []keyring.Recovered, err error) {
+	err = a.act(who, "store.recover", "", func() (err error) {
+		if err = a.adoptTPM(ctx); err != nil {
+			return err
+		}
+		recovered, err = a.ring.Recover(ctx)
+		return err
+	})
+	return recovered, err
+}
+
 // Rebind accepts the config's venue settings for the versions that were sealed with others.
 func (a *Agent) Rebind(ctx context.Context, who *caller.Caller, name string) error {
 	return a.act(who, "key.rebind", name, func() error { return a.ring.Rebind(ctx, name) })

@@ -54,6 +54,7 @@ type Agent struct {
 	ctx        context.Context // ended by Stop
 	stop       context.CancelFunc
 	awaiting   sync.WaitGroup // for the TPM
+	connecting sync.Mutex     // held while it is opened
 
 	setup     atomic.Pointer[setup]
 	reloading sync.Mutex
@@ -138,6 +139,11 @@ func origin(environment string) string {
 
 // connectTPM opens the TPM and, the first time, ties the state folder to it.
 func (a *Agent) connectTPM(ctx context.Context, c *config.Config) (err error) {
+	a.connecting.Lock()
+	defer a.connecting.Unlock()
+	if a.device.Load() != nil {
+		return nil
+	}
 	defer func() {
 		if err != nil {
 			a.tpmError.Store(&err)

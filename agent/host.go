@@ -114,6 +114,24 @@ func newHost(ctx context.Context, device *tpm.Device, dir string) (*host, error)
 	return h, h.write(dir)
 }
 
+// adoptTPM ties the state folder to another TPM than the one it belongs to. Where
+// they belong together it does nothing. The old file is kept: its key verifies the
+// log's checkpoints so far.
+func (a *Agent) adoptTPM(ctx context.Context) error {
+	if a.device.Load() != nil {
+		return nil
+	}
+	if missing := a.tpmError.Load(); missing != nil && !errors.Is(*missing, tpm.ErrOtherTPM) {
+		return *missing
+	}
+	c := a.setup.Load().config
+	path := filepath.Join(c.Agent.StateDir, hostFile)
+	if err := os.Rename(path, path+a.now().UTC().Format(".20060102T150405Z")); err != nil {
+		return fault.New(fault.StoreUnavailable, "%s can't be put aside: %v", path, err).WithHint("look at the state folder's disk: sealsign doctor")
+	}
+	return a.connectTPM(ctx, c)
+}
+
 // checkpointer signs checkpoints with the host's restricted key, which it loads
 // when it is first needed.
 type checkpointer struct {

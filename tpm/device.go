@@ -3,6 +3,7 @@ package tpm
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync/atomic"
@@ -192,10 +193,13 @@ func errSoftware(i *Info) error {
 		WithHint("for tests only, set allow_software = true under [tpm]")
 }
 
+// ErrOtherTPM is the cause of the refusal of a TPM that is not the pinned one.
+var ErrOtherTPM = errors.New("another TPM")
+
 func errOtherTPM(device string, found, pinned []byte) error {
 	return fault.New(fault.TPMUnavailable,
 		"%s is another TPM than the one the keys were sealed to, or it was cleared: its storage root key is %x, not %x", device, found, pinned).
-		WithHint("bring back the old TPM, or begin a new state_dir and import every credential again (issue new ones at the venues)")
+		WithHint("bring back the old TPM; or accept this one (sealsign store recover) and import every credential again").Because(ErrOtherTPM)
 }
 
 // Healthy is nil while the TPM answers, or why it doesn't; it is opened again in

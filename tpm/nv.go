@@ -34,6 +34,25 @@ var counterAttributes = tpm2.TPMANV{NT: tpm2.TPMNTCounter, AuthRead: true, AuthW
 
 var dataAttributes = tpm2.TPMANV{NT: tpm2.TPMNTOrdinary, AuthRead: true, AuthWrite: true, NoDA: true}
 
+// FreeNVIndex finds an index that nothing uses, and takes it not: who defines it
+// first has it.
+func (d *Device) FreeNVIndex(ctx context.Context) (uint32, error) {
+	for index := range uint32(maxNVIndex + 1) {
+		err := d.nv(ctx, "looking for a free NV index", index, nil, func(c *conn, h tpm2.TPMHandle, _ []byte) error {
+			_, err := c.nvPublic(h)
+			return err
+		})
+		if errors.Is(err, ErrNVUndefined) {
+			return index, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	return 0, fault.New(fault.TPMUnavailable, "the %d NV indexes from %#x are all in use", maxNVIndex+1, d.opts.NVBase).
+		WithHint("tpm2_getcap handles-nv-index shows them; tpm2_nvundefine removes what nobody needs")
+}
+
 // DefineCounter makes a counter, whose first value is above that of any counter
 // this TPM has ever had. It does nothing where the counter is there already.
 func (d *Device) DefineCounter(ctx context.Context, index uint32, auth []byte) error {

@@ -17,7 +17,7 @@ type Info struct {
 	Algorithm   string
 	Protection  string
 	// State is active, pending, suspended, cancel-only, empty, revoked, damaged,
-	// locked, rebind-required, unsupported, unavailable, or unconfigured for a key
+	// locked, rebind-required, unsupported, untrusted, unavailable, or unconfigured for a key
 	// of the store that the config doesn't name.
 	State    string
 	Wanted   int    // the version that the config asks for; 0: none
@@ -67,10 +67,7 @@ func (r *Ring) info(k *key) Info {
 		i.Venue, i.Environment, i.Algorithm, i.Protection = s.Venue, s.Environment, s.Algorithm, s.Protection
 	}
 	for _, n := range slices.Sorted(maps.Keys(k.versions)) {
-		v := VersionInfo{Version: n, State: k.versions[n]}
-		if v.State == unregistered {
-			v.State = Pending
-		}
+		v := VersionInfo{Version: n, State: k.versions[n].shown()}
 		if meta := k.metas[n]; meta != nil && v.State != Revoked {
 			v.ImportedAt, v.Origin = meta.ImportedAt, meta.Origin
 		}
@@ -175,6 +172,7 @@ var stateOf = map[fault.Reason]string{
 	fault.KeyLocked:         "locked",
 	fault.KeyUnsupported:    "unsupported",
 	fault.KeyRebindRequired: "rebind-required",
+	fault.StoreUntrusted:    "untrusted",
 }
 
 // stateLocked is the key's state in one word. A key whose wanted version has a

@@ -2,6 +2,8 @@ package keyring
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -75,7 +77,7 @@ func (k *key) wantedLocked() int {
 	active := k.activeLocked()
 	newest := active
 	for n, state := range k.versions {
-		if n > newest && state != unregistered && (state != Revoked || active == 0) {
+		if n > newest && state != unregistered && state != unchosen && (state != Revoked || active == 0) {
 			newest = n
 		}
 	}
@@ -91,6 +93,9 @@ func (k *key) unusableLocked(n int) error {
 	switch state, listed := k.versions[n]; {
 	case len(k.versions) == 0:
 		return fault.New(fault.KeyEmpty, "key %s has no version yet", k.name).WithHint("sealsign key %s %s", verb, k.name)
+	case n == 0 && slices.Contains(slices.Collect(maps.Values(k.versions)), unchosen):
+		return fault.New(fault.KeyPending, "key %s has only versions that sign once the config names one", k.name).
+			WithHint("sealsign key show %s lists them; set version under [keys.%s]", k.name, k.name)
 	case state == unregistered || n == 0: // every version there is waits for its API key
 		return fault.New(fault.KeyPending, "key %s was generated, and has no API key yet", k.name).
 			WithHint("register the public key (sealsign key public %s) at the venue, then give its API key: sealsign key import %s", k.name, k.name)

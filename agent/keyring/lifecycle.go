@@ -11,9 +11,9 @@ import (
 )
 
 // Suspend keeps a key from signing, or all keys if name is empty; with cancels,
-// requests that only cancel still pass. Nothing signs once it has returned, even
-// when it returns STORE_UNAVAILABLE: then the suspension doesn't outlive a restart
-// yet, and is written as soon as the disk allows. What is loaded is wiped. A
+// requests that only cancel still pass. It needs no TPM. Nothing signs once it has
+// returned, even when it returns STORE_UNAVAILABLE: then the suspension doesn't
+// outlive a restart yet, and is written as soon as the disk allows. What is loaded is wiped. A
 // suspension is never loosened to a cancel-only one.
 func (r *Ring) Suspend(name string, cancels bool) error {
 	keys, err := r.named(name)
@@ -59,6 +59,7 @@ func (r *Ring) Revoke(name string, n int) error {
 	if err != nil {
 		return err
 	}
+	_ = r.save() // what it can't write, the stops hold
 	saved := r.persist("revoked", "could sign again", name)
 	// The file goes even if the manifest couldn't be written, since a version
 	// without one can't sign either. It may make the room that the disk lacked.
@@ -66,6 +67,7 @@ func (r *Ring) Revoke(name string, n int) error {
 		return errors.Join(saved, err)
 	}
 	if saved != nil {
+		_ = r.save()
 		saved = r.persist("revoked", "could sign again", name)
 	}
 	return saved
@@ -73,12 +75,12 @@ func (r *Ring) Revoke(name string, n int) error {
 
 // revoke puts a revocation in force and tells which versions it is of.
 func (r *Ring) revoke(k *key, n int) (revoked []int, err error) {
-	if err := r.usable(); err != nil {
-		return nil, err
-	}
 	r.mu.Lock()
 	if len(k.versions) == 0 || n != 0 && k.versions[n] == "" {
 		defer r.mu.Unlock()
+		if r.written == nil && r.unusable != nil { // nobody knows what there is
+			return nil, r.unusable
+		}
 		return nil, k.unusableLocked(n)
 	}
 	for number := range k.versions {
@@ -208,7 +210,7 @@ func (r *Ring) unload(k *key, n int, why *fault.Error) {
 
 // persist writes what is in force already.
 func (r *Ring) persist(done, after, name string) error {
-	err := r.save()
+	err := r.saveStops()
 	if err == nil {
 		return nil
 	}
@@ -216,6 +218,6 @@ func (r *Ring) persist(done, after, name string) error {
 	if name == "" {
 		what = "every key"
 	}
-	return fault.New(fault.StoreUnavailable, "%s is %s now, and after a restart it %s: the manifest could not be written", what, done, after).
+	return fault.New(fault.StoreUnavailable, "%s is %s now, and after a restart it %s: the disk did not take it", what, done, after).
 		WithHint("it is tried again every few seconds; until it is written, don't restart the daemon").Because(err)
 }

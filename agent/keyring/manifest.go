@@ -5,9 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
-	"time"
+	"reflect"
 
 	"github.com/sealsign/sealsign/internal/fault"
 )
@@ -25,55 +24,56 @@ const (
 	// unregistered: generated, and waiting for the API key that the venue gives
 	// for its public key. Shown as pending.
 	unregistered State = "unregistered"
+	// unchosen: it signs only once the config names it, be it the newest or not,
+	// since nobody has vouched for it: `store recover` found it. Shown as pending.
+	unchosen State = "unchosen"
 )
 
-// hold is what keeps a whole key from signing.
-type hold int32
-
-const (
-	running hold = iota
-	cancelOnly
-	suspended
-)
-
-var holdNames = []string{running: "", cancelOnly: "cancel-only", suspended: "suspended"}
-
-func (h hold) MarshalText() ([]byte, error) { return []byte(holdNames[h]), nil }
-
-func (h *hold) UnmarshalText(text []byte) error {
-	for i, name := range holdNames {
-		if name == string(text) {
-			*h = hold(i)
-			return nil
-		}
+// shown is the state that an operator sees.
+func (s State) shown() State {
+	if s == unregistered || s == unchosen {
+		return Pending
 	}
-	return fmt.Errorf("there is no state %q of a key", text)
+	return s
 }
 
 // manifest says which versions there are and which one signs. A version file that
 // it doesn't name is none: an import that was interrupted left it.
 type manifest struct {
-	Format int                `json:"format"`
-	Keys   map[string]*record `json:"keys"`
+	Format int `json:"format"`
+	// Number is another one for each content, and rises: see anchor.
+	Number uint64                   `json:"number"`
+	Keys   map[string]map[int]State `json:"keys"`
 }
 
-// record is one key of the manifest.
-type record struct {
-	State    hold          `json:"state,omitempty"`
-	Versions map[int]State `json:"versions"`
+// manifestFile is the manifest as it is on disk, with the MAC of its very bytes.
+type manifestFile struct {
+	Format   int             `json:"format"`
+	Manifest json.RawMessage `json:"manifest"`
+	MAC      []byte          `json:"mac"`
+}
+
+// same tells whether two manifests say the same, whatever their numbers.
+func (m *manifest) same(other *manifest) bool {
+	return other != nil && reflect.DeepEqual(m.Keys, other.Keys)
+}
+
+// revoked tells whether the manifest, which may be nil, has the version as revoked.
+func (m *manifest) revoked(name string, n int) bool {
+	return m != nil && m.Keys[name][n] == Revoked
 }
 
 func (m *manifest) check() error {
-	for name, r := range m.Keys {
-		if err := checkName(name); err != nil || r == nil {
+	for name, versions := range m.Keys {
+		if err := checkName(name); err != nil {
 			return errors.New("it names a key that can't be")
 		}
 		active := 0
-		for n, state := range r.Versions {
+		for n, state := range versions {
 			switch state {
 			case Active:
 				active++
-			case Pending, Retired, Revoked, unregistered:
+			case Pending, Retired, Revoked, unregistered, unchosen:
 			default:
 				return fmt.Errorf("version %d of key %s has a state that can't be", n, name)
 			}
@@ -85,96 +85,64 @@ func (m *manifest) check() error {
 	return nil
 }
 
-// readManifest reads the manifest, or begins it in an empty store.
-func (s *store) readManifest() (*manifest, error) {
+// parseManifest reads what writeManifest writes. What it gives is not proved:
+// anchor.verify proves the file.
+func parseManifest(data []byte) (*manifest, *manifestFile, error) {
+	file, m := new(manifestFile), new(manifest)
+	if err := decodeState(data, file); err != nil {
+		return nil, nil, err
+	}
+	if err := decodeState(file.Manifest, m); err != nil {
+		return nil, nil, err
+	}
+	return m, file, m.check()
+}
+
+// readManifest reads the manifest. A store that has none yet, and no keys, gives
+// nil: it is to be begun. Where there are keys that is refused, since without the
+// manifest nobody knows which of them were revoked.
+func (s *store) readManifest() (*manifest, *manifestFile, error) {
 	data, err := s.read(s.manifest(), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
-		return s.firstManifest()
+		entries, err := os.ReadDir(s.keys())
+		if err != nil {
+			return nil, nil, storeFault("listing keys", err)
+		}
+		if len(entries) > 0 {
+			return nil, nil, untrusted(errors.New("it is missing, and there are keys"))
+		}
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, storeFault("reading the manifest", err)
+		return nil, nil, storeFault("reading the manifest", err)
 	}
-	m := new(manifest)
-	if err := decodeState(data, m); err != nil {
-		return nil, s.manifestDamaged(err)
-	}
-	if err := m.check(); err != nil {
-		return nil, s.manifestDamaged(err)
-	}
-	return m, nil
-}
-
-// firstManifest refuses to begin where there are keys: without the manifest
-// nobody knows which of them were revoked.
-func (s *store) firstManifest() (*manifest, error) {
-	entries, err := os.ReadDir(s.keys())
+	m, file, err := parseManifest(data)
 	if err != nil {
-		return nil, storeFault("listing keys", err)
+		return nil, nil, untrusted(err)
 	}
-	if len(entries) > 0 {
-		return nil, s.manifestDamaged(errors.New("it is missing, and there are keys"))
-	}
-	m := &manifest{Format: stateFormat, Keys: map[string]*record{}}
-	return m, s.writeManifest(m)
+	return m, file, nil
 }
 
-func (s *store) writeManifest(m *manifest) error {
-	data, err := json.MarshalIndent(m, "", "\t")
+func (s *store) writeManifest(m *manifest, a *anchor) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return fault.New(fault.InternalError, "the manifest can't be written").Because(err)
+	}
+	mac, err := a.sign(text)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(manifestFile{Format: stateFormat, Manifest: text, MAC: mac})
 	if err != nil {
 		return fault.New(fault.InternalError, "the manifest can't be written").Because(err)
 	}
 	return s.write(s.manifest(), append(data, '\n'))
 }
 
-func (s *store) manifestDamaged(why error) error {
-	return fault.New(fault.KeyDamaged, "the manifest of the keys can't be used: %v", why).
-		WithHint("bring %s back from a backup of this host", s.manifest()).
+// untrusted is what every key answers while the manifest is not the last one that
+// this agent wrote with this TPM.
+func untrusted(why error) *fault.Error {
+	return fault.New(fault.StoreUntrusted, "the manifest of the keys is not to be trusted: %v", why).
+		WithHint("if you restored the state folder or replaced the TPM: sealsign store recover; else find out who changed it").
 		Because(why)
-}
-
-// retrySave is how long a manifest that couldn't be written waits.
-const retrySave = 5 * time.Second
-
-// save writes the manifest as it is in memory. After a failure it is tried again
-// until the disk takes it, so that what is in force outlives a restart.
-func (r *Ring) save() error {
-	r.saving.Lock()
-	defer r.saving.Unlock()
-	err := r.usable()
-	if err == nil {
-		err = r.store.writeManifest(r.snapshot())
-	}
-	if err != nil {
-		r.saveLater()
-	}
-	return err
-}
-
-func (r *Ring) saveLater() {
-	if !r.unsaved.CompareAndSwap(false, true) {
-		return
-	}
-	time.AfterFunc(retrySave, func() {
-		if r.ctx.Err() != nil || !r.unsaved.CompareAndSwap(true, false) {
-			return
-		}
-		if err := r.save(); err != nil {
-			r.log.Error("the manifest of the keys isn't written yet", "error", err)
-		}
-	})
-}
-
-// snapshot is the manifest that memory stands for.
-func (r *Ring) snapshot() *manifest {
-	r.mu.RLock()
-	defer r.mu.RUnlock()
-	m := &manifest{Format: stateFormat, Keys: make(map[string]*record, len(r.keys))}
-	for name, k := range r.keys {
-		state := hold(k.hold.Load())
-		if len(k.versions) == 0 && state == running {
-			continue
-		}
-		m.Keys[name] = &record{State: state, Versions: maps.Clone(k.versions)}
-	}
-	return m
 }

@@ -11,10 +11,14 @@ import (
 // Memory says how secrets are kept in memory: "memfd_secret" or "mlock".
 func Memory() string { return secmem.Kind() }
 
-// Digest is the SHA-256 (hex) of the manifest as it is in force: which versions
-// there are, and which one of each key signs.
+// Digest is the SHA-256 (hex) of the state of all keys as it is in force: which
+// versions there are, which one of each key signs, and what is suspended.
 func (r *Ring) Digest() string {
-	text, err := json.Marshal(r.snapshot())
+	m := r.snapshot()
+	r.mu.RLock()
+	withheld := r.stopsLocked()
+	r.mu.RUnlock()
+	text, err := json.Marshal([]any{m.Keys, withheld.Keys})
 	if err != nil {
 		return ""
 	}

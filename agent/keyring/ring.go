@@ -14,6 +14,7 @@ package keyring
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"slices"
 	"sync"
@@ -38,9 +39,16 @@ type Ring struct {
 	log    *slog.Logger
 	now    func() time.Time
 
-	reading sync.Mutex  // held while the manifest is read
-	saving  sync.Mutex  // held while it is written
-	unsaved atomic.Bool // a write of the manifest is to be tried again
+	reading sync.Mutex  // held while the manifest is read and proved
+	saving  sync.Mutex  // held while it, or the stops, are written
+	unsaved atomic.Bool // a write of either is to be tried again
+
+	// Set when the manifest is proved, then guarded by saving.
+	anchor   *anchor
+	number   uint64        // of the manifest that was written last, or tried to be
+	tried    *manifest     // that one
+	stopped  *stops        // what is on disk; nil: not known
+	followed atomic.Uint64 // the number that the TPM has counted to
 
 	ctx   context.Context // of what goes on in the background
 	stop  context.CancelFunc
@@ -48,15 +56,18 @@ type Ring struct {
 
 	mu       sync.RWMutex // never held while waiting for disk or TPM
 	keys     map[string]*key
-	unusable error              // why the manifest can't be used; nil: it can
-	readAt   time.Time          // when that was found
+	unusable error              // why the manifest isn't proved; nil: it is
+	triedAt  time.Time          // when that was found; zero: it wasn't tried
+	written  *manifest          // what is on disk; nil: not known
+
+	found *stops // on disk at Open; nil: nobody knows what is suspended, so all is
 	round    context.CancelFunc // ends the settling that the last Apply started
 }
 
 // Open reads the manifest under dir, and nothing else. It fails where the folder
 // is open to others; a manifest that can't be used is what every key then answers,
-// until it can. device may be nil: then keys answer
-// TPM_UNAVAILABLE until SetTPM.
+// until it can. Before anything signs it is proved with the TPM. device may be nil:
+// then keys answer TPM_UNAVAILABLE until SetTPM.
 func Open(dir string, device *tpm.Device, o Options) (*Ring, error) {
 	s, err := openStore(dir, o.FS)
 	if err != nil {
@@ -71,42 +82,14 @@ func Open(dir string, device *tpm.Device, o Options) (*Ring, error) {
 	r := &Ring{store: s, log: o.Log, now: o.Now, keys: make(map[string]*key)}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.device.Store(device)
-	_ = r.readManifest() // it is what every key answers
-	return r, nil
-}
-
-// readManifest takes over what the manifest says.
-func (r *Ring) readManifest() error {
-	m, err := r.store.readManifest()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.unusable, r.readAt = err, r.now()
-	if err != nil {
+	r.readStops()
+	if _, _, err := r.readState(); err != nil {
+		r.unusable, r.triedAt = err, r.now() // it is what every key answers
 		r.log.Error("no key can sign", "error", err)
-		return err
+		return r, nil
 	}
-	for name, record := range m.Keys {
-		k := r.keyLocked(name)
-		if record.Versions != nil {
-			k.versions = record.Versions
-		}
-		k.hold.CompareAndSwap(int32(running), int32(record.State))
-	}
-	return nil
-}
-
-// usable is nil, or why the manifest can't be used, which is looked at again from
-// time to time. Until it can, nothing signs and the manifest stays as it is.
-func (r *Ring) usable() error {
-	r.reading.Lock()
-	defer r.reading.Unlock()
-	r.mu.RLock()
-	err, readAt := r.unusable, r.readAt
-	r.mu.RUnlock()
-	if err == nil || r.now().Sub(readAt).Abs() < retryLoad {
-		return err
-	}
-	return r.readManifest()
+	r.unusable = fault.New(fault.TPMUnavailable, "the keys are not proved yet")
+	return r, nil
 }
 
 // keyLocked finds or makes the key.
@@ -114,13 +97,21 @@ func (r *Ring) keyLocked(name string) *key {
 	k := r.keys[name]
 	if k == nil {
 		k = newKey(name)
+		if r.found == nil {
+			k.hold.Store(int32(suspended))
+		}
 		r.keys[name] = k
 	}
 	return k
 }
 
 // SetTPM replaces the TPM: one that was missing at Open has come.
-func (r *Ring) SetTPM(device *tpm.Device) { r.device.Store(device) }
+func (r *Ring) SetTPM(device *tpm.Device) {
+	r.device.Store(device)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.triedAt = time.Time{} // what was missing may be there now
+}
 
 // tpm is the TPM, or why there is none.
 func (r *Ring) tpm() (*tpm.Device, error) {
@@ -134,7 +125,7 @@ func (r *Ring) tpm() (*tpm.Device, error) {
 // Close ends every Use and wipes what is loaded. The Ring is of no use afterwards.
 func (r *Ring) Close() {
 	if r.unsaved.Swap(false) {
-		_ = r.save() // the last try of many
+		_ = errors.Join(r.save(), r.saveStops()) // the last try of many
 	}
 	r.stop()
 	r.mu.Lock()
@@ -145,6 +136,11 @@ func (r *Ring) Close() {
 	r.mu.Unlock()
 	endAll(loaded, errStopping())
 	r.tasks.Wait()
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	if r.anchor != nil {
+		r.anchor.wipe()
+	}
 }
 
 func errStopping() *fault.Error { return fault.New(fault.AgentUnavailable, "the agent is stopping") }

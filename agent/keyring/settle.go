@@ -290,6 +290,7 @@ func (r *Ring) warm(ctx context.Context, k *key) {
 		return
 	}
 	defer k.unlock()
+	_ = r.usable() // it is what the key answers
 	if err := r.clean(k); err != nil {
 		r.log.Warn("the files of a key can't be cleaned", "key", k.name, "error", err)
 	}
@@ -317,7 +318,7 @@ func (r *Ring) clean(k *key) error {
 		switch {
 		case usable && !listed:
 			r.log.Warn("a version isn't in the manifest: its import was interrupted", "key", k.name, "version", n)
-		case state == Revoked:
+		case usable && state == Revoked:
 			if err := r.store.remove(k.name, n); err != nil {
 				return err
 			}

@@ -45,7 +45,9 @@ func TestStateFolderIsMade(t *testing.T) {
 	r, err := Open(dir, nil, Options{})
 	must(t, err)
 	r.Close()
-	_, err = Open(filepath.Join(dir, manifestName), nil, Options{})
+	file := filepath.Join(dir, "file")
+	must(t, os.WriteFile(file, nil, 0o600))
+	_, err = Open(file, nil, Options{})
 	refused(t, err, fault.ConfigInvalid, "state_dir")
 }
 
@@ -203,21 +205,27 @@ func TestManifestThatCannotBeUsed(t *testing.T) {
 		"empty":            "",
 		"cut":              string(original[:len(original)/2]),
 		"no JSON":          "hello",
-		"a newer format":   strings.Replace(string(original), `"format": 1`, `"format": 2`, 1),
+		"a newer format":   strings.Replace(string(original), `"format":1`, `"format":2`, 1),
 		"an unknown field": strings.Replace(string(original), `"format"`, `"x": 1, "format"`, 1),
 		"an unknown state": strings.Replace(string(original), `"active"`, `"working"`, 1),
 		"a bad name":       strings.Replace(string(original), `"main"`, `"../main"`, 1),
-		"two active":       strings.Replace(string(original), `"1": "active"`, `"1": "active", "2": "active"`, 1),
-		"version 0":        strings.Replace(string(original), `"1": "active"`, `"0": "active"`, 1),
+		"two active":       strings.Replace(string(original), `"1":"active"`, `"1":"active","2":"active"`, 1),
+		"version 0":        strings.Replace(string(original), `"1":"active"`, `"0":"active"`, 1),
+		"another state":    strings.Replace(string(original), `"active"`, `"retired"`, 1),
+		"another number":   strings.Replace(string(original), `"number":`, `"number":1`, 1),
+		"another MAC":      strings.Replace(string(original), `"mac":"`, `"mac":"AAAA`, 1),
 		"something after":  string(original) + "{}",
 	} {
 		must(t, os.WriteFile(path, []byte(data), 0o600))
 		r := p.open(hmacSpec("main"))
-		useRefused(t, r, "main", fault.KeyDamaged, path)
+		must(t, r.Resume("main"))
+		if data == string(original) {
+			t.Fatalf("%s: nothing was changed", what)
+		}
+		useRefused(t, r, "main", fault.StoreUntrusted, "sealsign store recover")
 		_, err := r.Import(t.Context(), "main", hmacCredential("beta"))
-		refused(t, err, fault.KeyDamaged, "")
-		refused(t, r.Revoke("main", 0), fault.KeyDamaged, "")
-		refused(t, r.Suspend("main", false), fault.StoreUnavailable, "")
+		refused(t, err, fault.StoreUntrusted, "")
+		must(t, r.Suspend("main", false))
 		if i := infoOf(t, r, "main"); i.State != "suspended" || !strings.Contains(i.Problem, "manifest") {
 			t.Errorf("%s: %+v", what, i)
 		}
@@ -228,7 +236,8 @@ func TestManifestThatCannotBeUsed(t *testing.T) {
 	}
 	must(t, os.Remove(path))
 	r = p.open(hmacSpec("main"))
-	useRefused(t, r, "main", fault.KeyDamaged, "backup")
+	must(t, r.Resume("main"))
+	useRefused(t, r, "main", fault.StoreUntrusted, "sealsign store recover")
 	must(t, os.WriteFile(path, original, 0o600))
 	p.clock.add(retryLoad)
 	signsWith(t, r, "main", "alpha")
@@ -269,14 +278,17 @@ func TestTenThousandKeys(t *testing.T) {
 	r := p.open(hmacSpec("key-0"))
 	mustImport(t, r, "key-0", "alpha")
 	r.Close()
-	m, err := (&store{dir: p.dir}).readManifest()
+	m := r.written
+	f, err := r.store.readAnchor()
+	must(t, err)
+	a, err := f.open(t.Context(), p.device)
 	must(t, err)
 	specs := make([]Spec, 10_000)
 	for i := range specs {
 		specs[i] = hmacSpec(fmt.Sprintf("key-%d", i))
 		m.Keys[specs[i].Name] = m.Keys["key-0"]
 	}
-	must(t, (&store{dir: p.dir, fs: FS{}.complete()}).writeManifest(m))
+	must(t, r.store.writeManifest(m, a))
 
 	start := time.Now()
 	r = p.open(specs...)

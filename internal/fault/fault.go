@@ -66,6 +66,7 @@ const (
 	AuditUnavailable    Reason = "AUDIT_UNAVAILABLE"
 	LedgerUnavailable   Reason = "LEDGER_UNAVAILABLE"
 	StoreUnavailable    Reason = "STORE_UNAVAILABLE"
+	StoreUntrusted      Reason = "STORE_UNTRUSTED"
 	MemoryUnavailable   Reason = "MEMORY_UNAVAILABLE"
 	ClockSkew           Reason = "CLOCK_SKEW"
 	AgentUnavailable    Reason = "AGENT_UNAVAILABLE"
@@ -100,6 +101,7 @@ var classes = map[Reason]Class{
 	AuditUnavailable:    Unavailable,
 	LedgerUnavailable:   Unavailable,
 	StoreUnavailable:    Unavailable,
+	StoreUntrusted:      KeyState,
 	MemoryUnavailable:   Unavailable,
 	ClockSkew:           Unavailable,
 	AgentUnavailable:    Unavailable,

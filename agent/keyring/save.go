@@ -1,0 +1,228 @@
+package keyring
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"time"
+
+	"github.com/sealsign/sealsign/internal/fault"
+)
+
+// retrySave is how long what couldn't be written waits.
+const retrySave = 5 * time.Second
+
+// readState takes over what the disk says, unproved: it can be listed, and stopped,
+// and not yet sign.
+func (r *Ring) readState() (*manifest, *manifestFile, error) {
+	m, file, err := r.store.readManifest()
+	if err != nil {
+		return nil, nil, err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if m != nil {
+		for name, versions := range m.Keys {
+			k := r.keyLocked(name)
+			before := k.versions
+			k.versions = maps.Clone(versions)
+			for n, state := range before { // revoked before the manifest could be proved
+				if state == Revoked && k.versions[n] != "" {
+					k.versions[n] = Revoked
+				}
+			}
+		}
+		r.written = m
+	}
+	r.takeStopsLocked()
+	return m, file, nil
+}
+
+// usable is nil once the manifest is proved to be the newest, or says why it isn't;
+// that is looked at again from time to time. Until then nothing signs, and the
+// manifest stays as it is.
+func (r *Ring) usable() error {
+	r.reading.Lock()
+	defer r.reading.Unlock()
+	r.mu.RLock()
+	err, triedAt := r.unusable, r.triedAt
+	r.mu.RUnlock()
+	if err == nil || !triedAt.IsZero() && r.now().Sub(triedAt).Abs() < retryLoad {
+		return err
+	}
+	before := err
+	err = r.prove(r.ctx)
+	r.mu.Lock()
+	r.unusable, r.triedAt = err, r.now()
+	r.mu.Unlock()
+	if err != nil && err.Error() != before.Error() {
+		r.log.Error("no key can sign", "error", err)
+	}
+	return err
+}
+
+// prove makes sure, with the TPM, that the manifest on disk is the newest, and
+// begins one in an empty store.
+func (r *Ring) prove(ctx context.Context) error {
+	m, file, err := r.readState()
+	if err != nil {
+		return err
+	}
+	device, err := r.tpm()
+	if err != nil {
+		return err
+	}
+	f, err := r.store.readAnchor()
+	if err != nil {
+		return err
+	}
+	if f == nil && m != nil {
+		return untrusted(errors.New("anchor.json is missing"))
+	}
+	if f == nil {
+		if f, err = r.store.newAnchor(ctx, device); err != nil {
+			return err
+		}
+	}
+	a, err := f.open(ctx, device)
+	if err != nil {
+		return err
+	}
+	if m == nil {
+		err = r.beginAt(ctx, a)
+	} else if err = a.verify(ctx, device, m, file); err == nil {
+		r.anchor, r.number, r.tried = a, m.Number, m
+	}
+	if err != nil {
+		a.wipe()
+		return err
+	}
+	return r.writeManifest(ctx)
+}
+
+// beginAt makes a the anchor of a manifest that has yet to be written.
+func (r *Ring) beginAt(ctx context.Context, a *anchor) error {
+	device, err := r.tpm()
+	if err != nil {
+		return err
+	}
+	counter, err := a.begin(ctx, device)
+	if err != nil {
+		return err
+	}
+	r.anchor, r.number, r.tried = a, counter-1, nil
+	return nil
+}
+
+// save writes the manifest as it is in memory. After a failure it is tried again
+// until the disk takes it, so that what is in force outlives a restart.
+func (r *Ring) save() error {
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	err := r.usable()
+	if err == nil {
+		err = r.writeManifest(r.ctx)
+	}
+	if err != nil {
+		r.saveLater()
+	}
+	return err
+}
+
+// writeManifest writes what has changed, and has the TPM's counter follow. A TPM
+// that is gone doesn't undo what is on disk: the counter follows when it is back.
+func (r *Ring) writeManifest(ctx context.Context) error {
+	m := r.snapshot()
+	if !m.same(r.written) {
+		if !m.same(r.tried) { // a number is never given to two contents
+			r.number++
+		}
+		m.Number, r.tried = r.number, m
+		err := r.store.writeManifest(m, r.anchor)
+		r.mu.Lock()
+		r.written = m
+		if err != nil { // which of two is on disk isn't known
+			r.written = nil
+		}
+		r.mu.Unlock()
+		if err != nil {
+			return err
+		}
+	}
+	if r.followed.Load() == r.number {
+		return nil
+	}
+	device, err := r.tpm()
+	if err == nil {
+		err = r.anchor.follow(ctx, device, r.number)
+	}
+	if err != nil {
+		r.log.Warn("the TPM hasn't counted the newest manifest yet, so that the one before could be put back", "error", err)
+		r.saveLater()
+		return nil
+	}
+	r.followed.Store(r.number)
+	return nil
+}
+
+// saveStops writes what takes rights away, where that has changed.
+func (r *Ring) saveStops() error {
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	r.mu.RLock()
+	all := r.stopsLocked()
+	r.mu.RUnlock()
+	if all.same(r.stopped) {
+		return nil
+	}
+	r.stopped = nil
+	if err := r.store.writeStops(all); err != nil {
+		r.saveLater()
+		return err
+	}
+	r.stopped = all
+	return nil
+}
+
+// saveLater tries all that is unsaved again in a while.
+func (r *Ring) saveLater() {
+	if !r.unsaved.CompareAndSwap(false, true) {
+		return
+	}
+	time.AfterFunc(retrySave, func() {
+		if r.ctx.Err() != nil || !r.unsaved.CompareAndSwap(true, false) {
+			return
+		}
+		if err := errors.Join(r.save(), r.saveStops()); err != nil {
+			r.log.Error("the state of the keys isn't written yet", "error", err)
+		}
+	})
+}
+
+// snapshot is the manifest that memory stands for.
+func (r *Ring) snapshot() *manifest {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	m := &manifest{Format: stateFormat, Keys: make(map[string]map[int]State, len(r.keys))}
+	for name, k := range r.keys {
+		if len(k.versions) > 0 {
+			m.Keys[name] = maps.Clone(k.versions)
+		}
+	}
+	return m
+}
+
+// Anchored is nil when an older copy of the store can't take the place of this one,
+// or says why it still can.
+func (r *Ring) Anchored() error {
+	if err := r.usable(); err != nil {
+		return err
+	}
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	if r.followed.Load() != r.number {
+		return fault.New(fault.TPMUnavailable, "the TPM has not counted the newest change of the keys yet").
+			WithHint("it is tried again every few seconds; until then keep others from the state folder")
+	}
+	return nil
+}
