@@ -1,11 +1,11 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -30,17 +30,21 @@ type Status struct {
 	TPM         tpm.Info
 	TPMError    error
 	Audit       audit.Status
+	StoreError  error // why the keys aren't known to be the newest state of this host
+	AnchorError error // why an older copy of them could take their place
 	Keys        []keyring.Info
 	Memory      string
 }
 
-// Status tells how the agent is. It asks nothing of the TPM or a venue.
+// Status tells how the agent is. It asks nothing of a venue, and of the TPM only
+// for the proof of the keys that every start needs once.
 func (a *Agent) Status() Status {
 	s := a.setup.Load()
 	status := Status{
 		Environment: s.config.Agent.Environment, StartedAt: a.startedAt, ConfigPath: a.opts.Config, LoadedAt: s.loadedAt,
 		Warnings: s.config.Warnings, TPM: tpm.Info{Device: s.config.TPM.Device},
 		Audit: a.log.Status(), Keys: a.ring.List(), Memory: keyring.Memory(),
+		StoreError: a.ring.Proved(), AnchorError: a.ring.Anchored(),
 	}
 	if device := a.device.Load(); device != nil {
 		status.TPM, status.TPMError = device.Info(), device.Healthy()
@@ -157,13 +161,14 @@ func (a *Agent) Doctor(ctx context.Context) []Finding {
 	}
 	d.check("audit", s.Audit.Problem, fmt.Sprintf("%d records, %d of them under the newest checkpoint", s.Audit.Records, s.Audit.Covered), "df -h; the log recovers by itself")
 	d.check("audit", s.Audit.CheckpointProblem, "checkpoints can be signed", "sealsign doctor, when the TPM is back")
+	d.check("keys", cmp.Or(s.StoreError, s.AnchorError), "the TPM vouches that they are the newest state of this host", "sealsign status")
 	d.check("ledger", a.ledger.Healthy(), "nonces and limits are kept", "df -h; the ledger recovers by itself")
 	for _, k := range s.Keys {
-		level, next := Fine, ""
 		if k.Problem != "" {
-			level, next = Warning, "sealsign key show "+k.Name
+			d.add("keys", Warning, fmt.Sprintf("%s is %s: %s", k.Name, k.State, k.Problem), "sealsign key show "+k.Name)
+			continue
 		}
-		d.add("keys", level, strings.TrimSpace(fmt.Sprintf("%s is %s, version %d signs %s", k.Name, k.State, k.Active, k.Problem)), next)
+		d.add("keys", Fine, fmt.Sprintf("%s is %s, version %d signs", k.Name, k.State, k.Active), "")
 	}
 	return d
 }

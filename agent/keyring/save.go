@@ -212,6 +212,10 @@ func (r *Ring) snapshot() *manifest {
 	return m
 }
 
+// Proved is nil when the store is known to be the newest of this host, or says why
+// it isn't.
+func (r *Ring) Proved() error { return r.usable() }
+
 // Anchored is nil when an older copy of the store can't take the place of this one,
 // or says why it still can.
 func (r *Ring) Anchored() error {

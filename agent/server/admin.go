@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"runtime/debug"
 	"strings"
@@ -31,6 +32,9 @@ func (s *admin) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, 
 			Firmware: status.TPM.Firmware, Software: status.TPM.Software, Can: status.TPM.Can,
 		},
 		Audit: auditStatus(&status),
+		Store: &pb.StoreStatus{
+			Ok: status.StoreError == nil, Error: textOf(cmp.Or(status.StoreError, status.AnchorError)), Anchored: status.AnchorError == nil,
+		},
 		Keys:  keysOf(status.Keys),
 	}, nil
 }
@@ -70,6 +74,30 @@ func (s *admin) GenerateKey(ctx context.Context, request *pb.GenerateKeyRequest)
 		return nil, err
 	}
 	return &pb.GenerateKeyResponse{Version: number(version), PublicKey: string(public), RegisterAt: register}, nil
+}
+
+func (s *admin) RecoverStore(ctx context.Context, _ *pb.RecoverStoreRequest) (*pb.RecoverStoreResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	recovered, err := s.agent.RecoverStore(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	answer := new(pb.RecoverStoreResponse)
+	for _, k := range recovered {
+		answer.Keys = append(answer.Keys, &pb.RecoveredKey{Name: k.Name, Pending: numbers(k.Pending), Revoked: numbers(k.Revoked)})
+	}
+	return answer, nil
+}
+
+func numbers(versions []int) []uint32 {
+	all := make([]uint32, len(versions))
+	for i, n := range versions {
+		all[i] = number(n)
+	}
+	return all
 }
 
 func (s *admin) PublicKey(_ context.Context, request *pb.PublicKeyRequest) (*pb.PublicKeyResponse, error) {

@@ -100,18 +100,23 @@ On a terminal it asks first; elsewhere it wants --yes.`,
 
 // confirmRevoke wants the key's name typed, since there is no way back.
 func (a *app) confirmRevoke(cmd *cobra.Command, name string, version uint32) error {
-	if !term.IsTerminal(int(a.in.Fd())) {
-		return usage(cmd, "to revoke is for good, and there is no terminal to ask at").
-			WithHint("%s %s --yes", cmd.CommandPath(), name)
-	}
 	what := "all versions of " + name
 	if version != 0 {
 		what = fmt.Sprintf("version %d of %s", version, name)
 	}
-	fmt.Fprintf(a.errs, "This destroys %s, for good. Type the key's name to go on: ", what)
+	return a.confirm(cmd, cmd.CommandPath()+" "+name+" --yes", "This destroys "+what+", for good. Type the key's name", name)
+}
+
+// confirm wants a word typed before what can't be undone. Without a terminal it
+// names the command that doesn't ask.
+func (a *app) confirm(cmd *cobra.Command, unasked, question, word string) error {
+	if !term.IsTerminal(int(a.in.Fd())) {
+		return usage(cmd, "this can't be undone, and there is no terminal to ask at").WithHint("%s", unasked)
+	}
+	fmt.Fprintf(a.errs, "%s to go on: ", question)
 	line, _ := bufio.NewReader(a.in).ReadString('\n')
-	if strings.TrimSpace(line) != name {
-		return fault.New(failed, "that isn't the key's name, so nothing was revoked")
+	if strings.TrimSpace(line) != word {
+		return fault.New(failed, "that isn't %q, so nothing was done", word)
 	}
 	return nil
 }

@@ -113,9 +113,9 @@ func joined(separator string, parts ...string) string {
 }
 
 // orEmpty makes an empty list of none, so that JSON shows [] and not null.
-func orEmpty(items []string) []string {
+func orEmpty[T any](items []T) []T {
 	if items == nil {
-		return []string{}
+		return []T{}
 	}
 	return items
 }

@@ -17,6 +17,7 @@ type statusJSON struct {
 	Config      configJSON `json:"config"`
 	TPM         tpmJSON    `json:"tpm"`
 	Audit       auditJSON  `json:"audit"`
+	Store       storeJSON  `json:"store"`
 	Memory      string     `json:"memory"`
 	Keys        []keyJSON  `json:"keys"`
 }
@@ -37,6 +38,12 @@ type tpmJSON struct {
 	Firmware     string   `json:"firmware"`
 	Software     bool     `json:"software"`
 	Can          []string `json:"can"`
+}
+
+type storeJSON struct {
+	OK       bool   `json:"ok"`
+	Error    string `json:"error"`
+	Anchored bool   `json:"anchored"`
 }
 
 type auditJSON struct {
@@ -86,6 +93,7 @@ func statusToJSON(st *sealsignv1.StatusResponse) statusJSON {
 			OK: audit.GetOk(), Error: audit.GetError(), Records: audit.GetRecords(), Sync: audit.GetSync(),
 			CheckpointRecords: audit.GetCheckpointRecords(), CheckpointAt: timeOf(audit.GetCheckpointAt()),
 		},
+		Store:  storeJSON{OK: st.GetStore().GetOk(), Error: st.GetStore().GetError(), Anchored: st.GetStore().GetAnchored()},
 		Memory: st.GetMemory(),
 		Keys:   keysToJSON(st.GetKeys()),
 	}
@@ -112,6 +120,8 @@ func (a *app) printStatus(st *sealsignv1.StatusResponse) {
 	}
 	line("audit", joined(", ", either(audit.GetOk(), "ok", "down"), audit.GetError(),
 		fmt.Sprintf("%d records", audit.GetRecords()), checkpoint, "sync "+audit.GetSync()))
+	line("store", joined(", ", either(st.GetStore().GetOk(), "ok", "not to be used"),
+		either(st.GetStore().GetAnchored(), "no older copy can take its place", st.GetStore().GetError())))
 	line("memory", st.GetMemory())
 	if len(st.GetKeys()) > 0 {
 		a.printf("\n")

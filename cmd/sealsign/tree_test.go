@@ -26,7 +26,7 @@ func TestTheCommandsAreTheContracts(t *testing.T) {
 	want := []string{
 		"audit checkpoint", "audit public-key", "audit tail", "audit verify", "completion", "config check", "doctor",
 		"key generate", "key import", "key list", "key public", "key rebind", "key resume", "key revoke", "key show",
-		"key suspend", "login", "policy test", "request", "sign", "status", "venues", "version",
+		"key suspend", "login", "policy test", "request", "sign", "status", "store recover", "venues", "version",
 	}
 	var got []string
 	walk(testRoot(), func(cmd *cobra.Command) {

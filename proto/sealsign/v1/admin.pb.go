@@ -70,6 +70,7 @@ type StatusResponse struct {
 	Audit         *AuditStatus           `protobuf:"bytes,6,opt,name=audit,proto3" json:"audit,omitempty"`
 	Keys          []*Key                 `protobuf:"bytes,7,rep,name=keys,proto3" json:"keys,omitempty"`
 	Memory        string                 `protobuf:"bytes,8,opt,name=memory,proto3" json:"memory,omitempty"` // how secrets are kept in memory: "memfd_secret" or "mlock"
+	Store         *StoreStatus           `protobuf:"bytes,9,opt,name=store,proto3" json:"store,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -158,6 +159,13 @@ func (x *StatusResponse) GetMemory() string {
 		return x.Memory
 	}
 	return ""
+}
+
+func (x *StatusResponse) GetStore() *StoreStatus {
+	if x != nil {
+		return x.Store
+	}
+	return nil
 }
 
 type ConfigStatus struct {
@@ -328,6 +336,66 @@ func (x *TPMStatus) GetCan() []string {
 	return nil
 }
 
+type StoreStatus struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Ok            bool                   `protobuf:"varint,1,opt,name=ok,proto3" json:"ok,omitempty"`             // the keys are proved to be the newest state of this host
+	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`        // why not, or why an older copy of them could still take their place
+	Anchored      bool                   `protobuf:"varint,3,opt,name=anchored,proto3" json:"anchored,omitempty"` // the TPM has counted the newest change
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StoreStatus) Reset() {
+	*x = StoreStatus{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StoreStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StoreStatus) ProtoMessage() {}
+
+func (x *StoreStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StoreStatus.ProtoReflect.Descriptor instead.
+func (*StoreStatus) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *StoreStatus) GetOk() bool {
+	if x != nil {
+		return x.Ok
+	}
+	return false
+}
+
+func (x *StoreStatus) GetError() string {
+	if x != nil {
+		return x.Error
+	}
+	return ""
+}
+
+func (x *StoreStatus) GetAnchored() bool {
+	if x != nil {
+		return x.Anchored
+	}
+	return false
+}
+
 type AuditStatus struct {
 	state             protoimpl.MessageState `protogen:"open.v1"`
 	Ok                bool                   `protobuf:"varint,1,opt,name=ok,proto3" json:"ok,omitempty"`
@@ -342,7 +410,7 @@ type AuditStatus struct {
 
 func (x *AuditStatus) Reset() {
 	*x = AuditStatus{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[4]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -354,7 +422,7 @@ func (x *AuditStatus) String() string {
 func (*AuditStatus) ProtoMessage() {}
 
 func (x *AuditStatus) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[4]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -367,7 +435,7 @@ func (x *AuditStatus) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditStatus.ProtoReflect.Descriptor instead.
 func (*AuditStatus) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *AuditStatus) GetOk() bool {
@@ -430,7 +498,7 @@ type Key struct {
 
 func (x *Key) Reset() {
 	*x = Key{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[5]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -442,7 +510,7 @@ func (x *Key) String() string {
 func (*Key) ProtoMessage() {}
 
 func (x *Key) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[5]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -455,7 +523,7 @@ func (x *Key) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Key.ProtoReflect.Descriptor instead.
 func (*Key) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Key) GetName() string {
@@ -541,7 +609,7 @@ type KeyVersion struct {
 
 func (x *KeyVersion) Reset() {
 	*x = KeyVersion{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[6]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -553,7 +621,7 @@ func (x *KeyVersion) String() string {
 func (*KeyVersion) ProtoMessage() {}
 
 func (x *KeyVersion) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[6]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -566,7 +634,7 @@ func (x *KeyVersion) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeyVersion.ProtoReflect.Descriptor instead.
 func (*KeyVersion) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *KeyVersion) GetVersion() uint32 {
@@ -613,7 +681,7 @@ type AdminListKeysRequest struct {
 
 func (x *AdminListKeysRequest) Reset() {
 	*x = AdminListKeysRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[7]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -625,7 +693,7 @@ func (x *AdminListKeysRequest) String() string {
 func (*AdminListKeysRequest) ProtoMessage() {}
 
 func (x *AdminListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[7]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -638,7 +706,7 @@ func (x *AdminListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminListKeysRequest.ProtoReflect.Descriptor instead.
 func (*AdminListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AdminListKeysRequest) GetName() string {
@@ -657,7 +725,7 @@ type AdminListKeysResponse struct {
 
 func (x *AdminListKeysResponse) Reset() {
 	*x = AdminListKeysResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[8]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -669,7 +737,7 @@ func (x *AdminListKeysResponse) String() string {
 func (*AdminListKeysResponse) ProtoMessage() {}
 
 func (x *AdminListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[8]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -682,7 +750,7 @@ func (x *AdminListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminListKeysResponse.ProtoReflect.Descriptor instead.
 func (*AdminListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AdminListKeysResponse) GetKeys() []*Key {
@@ -702,7 +770,7 @@ type ImportKeyRequest struct {
 
 func (x *ImportKeyRequest) Reset() {
 	*x = ImportKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[9]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -714,7 +782,7 @@ func (x *ImportKeyRequest) String() string {
 func (*ImportKeyRequest) ProtoMessage() {}
 
 func (x *ImportKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[9]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -727,7 +795,7 @@ func (x *ImportKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeyRequest.ProtoReflect.Descriptor instead.
 func (*ImportKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ImportKeyRequest) GetName() string {
@@ -754,7 +822,7 @@ type ImportKeyResponse struct {
 
 func (x *ImportKeyResponse) Reset() {
 	*x = ImportKeyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[10]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -766,7 +834,7 @@ func (x *ImportKeyResponse) String() string {
 func (*ImportKeyResponse) ProtoMessage() {}
 
 func (x *ImportKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[10]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -779,7 +847,7 @@ func (x *ImportKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeyResponse.ProtoReflect.Descriptor instead.
 func (*ImportKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ImportKeyResponse) GetVersion() uint32 {
@@ -805,7 +873,7 @@ type GenerateKeyRequest struct {
 
 func (x *GenerateKeyRequest) Reset() {
 	*x = GenerateKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[11]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -817,7 +885,7 @@ func (x *GenerateKeyRequest) String() string {
 func (*GenerateKeyRequest) ProtoMessage() {}
 
 func (x *GenerateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[11]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -830,7 +898,7 @@ func (x *GenerateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateKeyRequest.ProtoReflect.Descriptor instead.
 func (*GenerateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GenerateKeyRequest) GetName() string {
@@ -851,7 +919,7 @@ type GenerateKeyResponse struct {
 
 func (x *GenerateKeyResponse) Reset() {
 	*x = GenerateKeyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[12]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -863,7 +931,7 @@ func (x *GenerateKeyResponse) String() string {
 func (*GenerateKeyResponse) ProtoMessage() {}
 
 func (x *GenerateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[12]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -876,7 +944,7 @@ func (x *GenerateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateKeyResponse.ProtoReflect.Descriptor instead.
 func (*GenerateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GenerateKeyResponse) GetVersion() uint32 {
@@ -910,7 +978,7 @@ type PublicKeyRequest struct {
 
 func (x *PublicKeyRequest) Reset() {
 	*x = PublicKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[13]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -922,7 +990,7 @@ func (x *PublicKeyRequest) String() string {
 func (*PublicKeyRequest) ProtoMessage() {}
 
 func (x *PublicKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[13]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -935,7 +1003,7 @@ func (x *PublicKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKeyRequest.ProtoReflect.Descriptor instead.
 func (*PublicKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *PublicKeyRequest) GetName() string {
@@ -962,7 +1030,7 @@ type PublicKeyResponse struct {
 
 func (x *PublicKeyResponse) Reset() {
 	*x = PublicKeyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[14]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -974,7 +1042,7 @@ func (x *PublicKeyResponse) String() string {
 func (*PublicKeyResponse) ProtoMessage() {}
 
 func (x *PublicKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[14]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -987,7 +1055,7 @@ func (x *PublicKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKeyResponse.ProtoReflect.Descriptor instead.
 func (*PublicKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PublicKeyResponse) GetVersion() uint32 {
@@ -1015,7 +1083,7 @@ type SuspendKeysRequest struct {
 
 func (x *SuspendKeysRequest) Reset() {
 	*x = SuspendKeysRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[15]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1027,7 +1095,7 @@ func (x *SuspendKeysRequest) String() string {
 func (*SuspendKeysRequest) ProtoMessage() {}
 
 func (x *SuspendKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[15]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1040,7 +1108,7 @@ func (x *SuspendKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendKeysRequest.ProtoReflect.Descriptor instead.
 func (*SuspendKeysRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SuspendKeysRequest) GetName() string {
@@ -1074,7 +1142,7 @@ type ResumeKeysRequest struct {
 
 func (x *ResumeKeysRequest) Reset() {
 	*x = ResumeKeysRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[16]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1086,7 +1154,7 @@ func (x *ResumeKeysRequest) String() string {
 func (*ResumeKeysRequest) ProtoMessage() {}
 
 func (x *ResumeKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[16]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1099,7 +1167,7 @@ func (x *ResumeKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeKeysRequest.ProtoReflect.Descriptor instead.
 func (*ResumeKeysRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ResumeKeysRequest) GetName() string {
@@ -1126,7 +1194,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[17]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1206,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[17]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1219,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *RevokeKeyRequest) GetName() string {
@@ -1177,7 +1245,7 @@ type RebindKeyRequest struct {
 
 func (x *RebindKeyRequest) Reset() {
 	*x = RebindKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[18]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1257,7 @@ func (x *RebindKeyRequest) String() string {
 func (*RebindKeyRequest) ProtoMessage() {}
 
 func (x *RebindKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[18]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1270,7 @@ func (x *RebindKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindKeyRequest.ProtoReflect.Descriptor instead.
 func (*RebindKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RebindKeyRequest) GetName() string {
@@ -1210,6 +1278,146 @@ func (x *RebindKeyRequest) GetName() string {
 		return x.Name
 	}
 	return ""
+}
+
+type RecoverStoreRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverStoreRequest) Reset() {
+	*x = RecoverStoreRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverStoreRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverStoreRequest) ProtoMessage() {}
+
+func (x *RecoverStoreRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverStoreRequest.ProtoReflect.Descriptor instead.
+func (*RecoverStoreRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+type RecoverStoreResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Keys          []*RecoveredKey        `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoverStoreResponse) Reset() {
+	*x = RecoverStoreResponse{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoverStoreResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoverStoreResponse) ProtoMessage() {}
+
+func (x *RecoverStoreResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoverStoreResponse.ProtoReflect.Descriptor instead.
+func (*RecoverStoreResponse) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *RecoverStoreResponse) GetKeys() []*RecoveredKey {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+type RecoveredKey struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Pending       []uint32               `protobuf:"varint,2,rep,packed,name=pending,proto3" json:"pending,omitempty"` // versions that sign once the config names them
+	Revoked       []uint32               `protobuf:"varint,3,rep,packed,name=revoked,proto3" json:"revoked,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RecoveredKey) Reset() {
+	*x = RecoveredKey{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RecoveredKey) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RecoveredKey) ProtoMessage() {}
+
+func (x *RecoveredKey) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RecoveredKey.ProtoReflect.Descriptor instead.
+func (*RecoveredKey) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{22}
+}
+
+func (x *RecoveredKey) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *RecoveredKey) GetPending() []uint32 {
+	if x != nil {
+		return x.Pending
+	}
+	return nil
+}
+
+func (x *RecoveredKey) GetRevoked() []uint32 {
+	if x != nil {
+		return x.Revoked
+	}
+	return nil
 }
 
 type KeysResponse struct {
@@ -1221,7 +1429,7 @@ type KeysResponse struct {
 
 func (x *KeysResponse) Reset() {
 	*x = KeysResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[19]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1233,7 +1441,7 @@ func (x *KeysResponse) String() string {
 func (*KeysResponse) ProtoMessage() {}
 
 func (x *KeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[19]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1246,7 +1454,7 @@ func (x *KeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysResponse.ProtoReflect.Descriptor instead.
 func (*KeysResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *KeysResponse) GetKeys() []*Key {
@@ -1264,7 +1472,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1276,7 +1484,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1289,7 +1497,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 type ReloadResponse struct {
@@ -1301,7 +1509,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1313,7 +1521,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1326,7 +1534,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ReloadResponse) GetConfig() *ConfigStatus {
@@ -1344,7 +1552,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1356,7 +1564,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1369,7 +1577,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 type CheckpointResponse struct {
@@ -1381,7 +1589,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1393,7 +1601,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1406,7 +1614,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *CheckpointResponse) GetCheckpoint() string {
@@ -1424,7 +1632,7 @@ type AuditPublicKeyRequest struct {
 
 func (x *AuditPublicKeyRequest) Reset() {
 	*x = AuditPublicKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1436,7 +1644,7 @@ func (x *AuditPublicKeyRequest) String() string {
 func (*AuditPublicKeyRequest) ProtoMessage() {}
 
 func (x *AuditPublicKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1449,7 +1657,7 @@ func (x *AuditPublicKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditPublicKeyRequest.ProtoReflect.Descriptor instead.
 func (*AuditPublicKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 type AuditPublicKeyResponse struct {
@@ -1462,7 +1670,7 @@ type AuditPublicKeyResponse struct {
 
 func (x *AuditPublicKeyResponse) Reset() {
 	*x = AuditPublicKeyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1474,7 +1682,7 @@ func (x *AuditPublicKeyResponse) String() string {
 func (*AuditPublicKeyResponse) ProtoMessage() {}
 
 func (x *AuditPublicKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1487,7 +1695,7 @@ func (x *AuditPublicKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditPublicKeyResponse.ProtoReflect.Descriptor instead.
 func (*AuditPublicKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AuditPublicKeyResponse) GetPublicKey() string {
@@ -1519,7 +1727,7 @@ type TestPolicyRequest struct {
 
 func (x *TestPolicyRequest) Reset() {
 	*x = TestPolicyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1531,7 +1739,7 @@ func (x *TestPolicyRequest) String() string {
 func (*TestPolicyRequest) ProtoMessage() {}
 
 func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1544,7 +1752,7 @@ func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyRequest.ProtoReflect.Descriptor instead.
 func (*TestPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *TestPolicyRequest) GetCaller() string {
@@ -1611,7 +1819,7 @@ type TestPolicyResponse struct {
 
 func (x *TestPolicyResponse) Reset() {
 	*x = TestPolicyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1831,7 @@ func (x *TestPolicyResponse) String() string {
 func (*TestPolicyResponse) ProtoMessage() {}
 
 func (x *TestPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1844,7 @@ func (x *TestPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyResponse.ProtoReflect.Descriptor instead.
 func (*TestPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *TestPolicyResponse) GetAllowed() bool {
@@ -1696,7 +1904,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1708,7 +1916,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1721,7 +1929,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 type DoctorResponse struct {
@@ -1733,7 +1941,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1745,7 +1953,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1758,7 +1966,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *DoctorResponse) GetFindings() []*Finding {
@@ -1780,7 +1988,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1792,7 +2000,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1805,7 +2013,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Finding) GetArea() string {
@@ -1841,7 +2049,7 @@ var File_sealsign_v1_admin_proto protoreflect.FileDescriptor
 const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"\x17sealsign/v1/admin.proto\x12\vsealsign.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x0f\n" +
-	"\rStatusRequest\"\xd2\x02\n" +
+	"\rStatusRequest\"\x82\x03\n" +
 	"\x0eStatusResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12 \n" +
 	"\venvironment\x18\x02 \x01(\tR\venvironment\x129\n" +
@@ -1851,7 +2059,8 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x03tpm\x18\x05 \x01(\v2\x16.sealsign.v1.TPMStatusR\x03tpm\x12.\n" +
 	"\x05audit\x18\x06 \x01(\v2\x18.sealsign.v1.AuditStatusR\x05audit\x12$\n" +
 	"\x04keys\x18\a \x03(\v2\x10.sealsign.v1.KeyR\x04keys\x12\x16\n" +
-	"\x06memory\x18\b \x01(\tR\x06memory\"\x9d\x01\n" +
+	"\x06memory\x18\b \x01(\tR\x06memory\x12.\n" +
+	"\x05store\x18\t \x01(\v2\x18.sealsign.v1.StoreStatusR\x05store\"\x9d\x01\n" +
 	"\fConfigStatus\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x127\n" +
@@ -1865,7 +2074,11 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\fmanufacturer\x18\x04 \x01(\tR\fmanufacturer\x12\x1a\n" +
 	"\bfirmware\x18\x05 \x01(\tR\bfirmware\x12\x1a\n" +
 	"\bsoftware\x18\x06 \x01(\bR\bsoftware\x12\x10\n" +
-	"\x03can\x18\a \x03(\tR\x03can\"\xd1\x01\n" +
+	"\x03can\x18\a \x03(\tR\x03can\"O\n" +
+	"\vStoreStatus\x12\x0e\n" +
+	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x14\n" +
+	"\x05error\x18\x02 \x01(\tR\x05error\x12\x1a\n" +
+	"\banchored\x18\x03 \x01(\bR\banchored\"\xd1\x01\n" +
 	"\vAuditStatus\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x18\n" +
@@ -1934,7 +2147,14 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\"&\n" +
 	"\x10RebindKeyRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"4\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
+	"\x13RecoverStoreRequest\"E\n" +
+	"\x14RecoverStoreResponse\x12-\n" +
+	"\x04keys\x18\x01 \x03(\v2\x19.sealsign.v1.RecoveredKeyR\x04keys\"V\n" +
+	"\fRecoveredKey\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\apending\x18\x02 \x03(\rR\apending\x12\x18\n" +
+	"\arevoked\x18\x03 \x03(\rR\arevoked\"4\n" +
 	"\fKeysResponse\x12$\n" +
 	"\x04keys\x18\x01 \x03(\v2\x10.sealsign.v1.KeyR\x04keys\"\x0f\n" +
 	"\rReloadRequest\"C\n" +
@@ -1973,7 +2193,7 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x04area\x18\x01 \x01(\tR\x04area\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\tR\x05level\x12\x12\n" +
 	"\x04what\x18\x03 \x01(\tR\x04what\x12\x12\n" +
-	"\x04next\x18\x04 \x01(\tR\x04next2\xa8\b\n" +
+	"\x04next\x18\x04 \x01(\tR\x04next2\xfd\b\n" +
 	"\x05Admin\x12A\n" +
 	"\x06Status\x12\x1a.sealsign.v1.StatusRequest\x1a\x1b.sealsign.v1.StatusResponse\x12Q\n" +
 	"\bListKeys\x12!.sealsign.v1.AdminListKeysRequest\x1a\".sealsign.v1.AdminListKeysResponse\x12J\n" +
@@ -1984,7 +2204,8 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"ResumeKeys\x12\x1e.sealsign.v1.ResumeKeysRequest\x1a\x19.sealsign.v1.KeysResponse\x12E\n" +
 	"\tRevokeKey\x12\x1d.sealsign.v1.RevokeKeyRequest\x1a\x19.sealsign.v1.KeysResponse\x12E\n" +
-	"\tRebindKey\x12\x1d.sealsign.v1.RebindKeyRequest\x1a\x19.sealsign.v1.KeysResponse\x12A\n" +
+	"\tRebindKey\x12\x1d.sealsign.v1.RebindKeyRequest\x1a\x19.sealsign.v1.KeysResponse\x12S\n" +
+	"\fRecoverStore\x12 .sealsign.v1.RecoverStoreRequest\x1a!.sealsign.v1.RecoverStoreResponse\x12A\n" +
 	"\x06Reload\x12\x1a.sealsign.v1.ReloadRequest\x1a\x1b.sealsign.v1.ReloadResponse\x12M\n" +
 	"\n" +
 	"Checkpoint\x12\x1e.sealsign.v1.CheckpointRequest\x1a\x1f.sealsign.v1.CheckpointResponse\x12Y\n" +
@@ -2005,90 +2226,98 @@ func file_sealsign_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sealsign_v1_admin_proto_rawDescData
 }
 
-var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
+var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
 var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),          // 0: sealsign.v1.StatusRequest
 	(*StatusResponse)(nil),         // 1: sealsign.v1.StatusResponse
 	(*ConfigStatus)(nil),           // 2: sealsign.v1.ConfigStatus
 	(*TPMStatus)(nil),              // 3: sealsign.v1.TPMStatus
-	(*AuditStatus)(nil),            // 4: sealsign.v1.AuditStatus
-	(*Key)(nil),                    // 5: sealsign.v1.Key
-	(*KeyVersion)(nil),             // 6: sealsign.v1.KeyVersion
-	(*AdminListKeysRequest)(nil),   // 7: sealsign.v1.AdminListKeysRequest
-	(*AdminListKeysResponse)(nil),  // 8: sealsign.v1.AdminListKeysResponse
-	(*ImportKeyRequest)(nil),       // 9: sealsign.v1.ImportKeyRequest
-	(*ImportKeyResponse)(nil),      // 10: sealsign.v1.ImportKeyResponse
-	(*GenerateKeyRequest)(nil),     // 11: sealsign.v1.GenerateKeyRequest
-	(*GenerateKeyResponse)(nil),    // 12: sealsign.v1.GenerateKeyResponse
-	(*PublicKeyRequest)(nil),       // 13: sealsign.v1.PublicKeyRequest
-	(*PublicKeyResponse)(nil),      // 14: sealsign.v1.PublicKeyResponse
-	(*SuspendKeysRequest)(nil),     // 15: sealsign.v1.SuspendKeysRequest
-	(*ResumeKeysRequest)(nil),      // 16: sealsign.v1.ResumeKeysRequest
-	(*RevokeKeyRequest)(nil),       // 17: sealsign.v1.RevokeKeyRequest
-	(*RebindKeyRequest)(nil),       // 18: sealsign.v1.RebindKeyRequest
-	(*KeysResponse)(nil),           // 19: sealsign.v1.KeysResponse
-	(*ReloadRequest)(nil),          // 20: sealsign.v1.ReloadRequest
-	(*ReloadResponse)(nil),         // 21: sealsign.v1.ReloadResponse
-	(*CheckpointRequest)(nil),      // 22: sealsign.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),     // 23: sealsign.v1.CheckpointResponse
-	(*AuditPublicKeyRequest)(nil),  // 24: sealsign.v1.AuditPublicKeyRequest
-	(*AuditPublicKeyResponse)(nil), // 25: sealsign.v1.AuditPublicKeyResponse
-	(*TestPolicyRequest)(nil),      // 26: sealsign.v1.TestPolicyRequest
-	(*TestPolicyResponse)(nil),     // 27: sealsign.v1.TestPolicyResponse
-	(*DoctorRequest)(nil),          // 28: sealsign.v1.DoctorRequest
-	(*DoctorResponse)(nil),         // 29: sealsign.v1.DoctorResponse
-	(*Finding)(nil),                // 30: sealsign.v1.Finding
-	(*timestamppb.Timestamp)(nil),  // 31: google.protobuf.Timestamp
+	(*StoreStatus)(nil),            // 4: sealsign.v1.StoreStatus
+	(*AuditStatus)(nil),            // 5: sealsign.v1.AuditStatus
+	(*Key)(nil),                    // 6: sealsign.v1.Key
+	(*KeyVersion)(nil),             // 7: sealsign.v1.KeyVersion
+	(*AdminListKeysRequest)(nil),   // 8: sealsign.v1.AdminListKeysRequest
+	(*AdminListKeysResponse)(nil),  // 9: sealsign.v1.AdminListKeysResponse
+	(*ImportKeyRequest)(nil),       // 10: sealsign.v1.ImportKeyRequest
+	(*ImportKeyResponse)(nil),      // 11: sealsign.v1.ImportKeyResponse
+	(*GenerateKeyRequest)(nil),     // 12: sealsign.v1.GenerateKeyRequest
+	(*GenerateKeyResponse)(nil),    // 13: sealsign.v1.GenerateKeyResponse
+	(*PublicKeyRequest)(nil),       // 14: sealsign.v1.PublicKeyRequest
+	(*PublicKeyResponse)(nil),      // 15: sealsign.v1.PublicKeyResponse
+	(*SuspendKeysRequest)(nil),     // 16: sealsign.v1.SuspendKeysRequest
+	(*ResumeKeysRequest)(nil),      // 17: sealsign.v1.ResumeKeysRequest
+	(*RevokeKeyRequest)(nil),       // 18: sealsign.v1.RevokeKeyRequest
+	(*RebindKeyRequest)(nil),       // 19: sealsign.v1.RebindKeyRequest
+	(*RecoverStoreRequest)(nil),    // 20: sealsign.v1.RecoverStoreRequest
+	(*RecoverStoreResponse)(nil),   // 21: sealsign.v1.RecoverStoreResponse
+	(*RecoveredKey)(nil),           // 22: sealsign.v1.RecoveredKey
+	(*KeysResponse)(nil),           // 23: sealsign.v1.KeysResponse
+	(*ReloadRequest)(nil),          // 24: sealsign.v1.ReloadRequest
+	(*ReloadResponse)(nil),         // 25: sealsign.v1.ReloadResponse
+	(*CheckpointRequest)(nil),      // 26: sealsign.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),     // 27: sealsign.v1.CheckpointResponse
+	(*AuditPublicKeyRequest)(nil),  // 28: sealsign.v1.AuditPublicKeyRequest
+	(*AuditPublicKeyResponse)(nil), // 29: sealsign.v1.AuditPublicKeyResponse
+	(*TestPolicyRequest)(nil),      // 30: sealsign.v1.TestPolicyRequest
+	(*TestPolicyResponse)(nil),     // 31: sealsign.v1.TestPolicyResponse
+	(*DoctorRequest)(nil),          // 32: sealsign.v1.DoctorRequest
+	(*DoctorResponse)(nil),         // 33: sealsign.v1.DoctorResponse
+	(*Finding)(nil),                // 34: sealsign.v1.Finding
+	(*timestamppb.Timestamp)(nil),  // 35: google.protobuf.Timestamp
 }
 var file_sealsign_v1_admin_proto_depIdxs = []int32{
-	31, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	35, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: sealsign.v1.StatusResponse.config:type_name -> sealsign.v1.ConfigStatus
 	3,  // 2: sealsign.v1.StatusResponse.tpm:type_name -> sealsign.v1.TPMStatus
-	4,  // 3: sealsign.v1.StatusResponse.audit:type_name -> sealsign.v1.AuditStatus
-	5,  // 4: sealsign.v1.StatusResponse.keys:type_name -> sealsign.v1.Key
-	31, // 5: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
-	31, // 6: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
-	6,  // 7: sealsign.v1.Key.versions:type_name -> sealsign.v1.KeyVersion
-	31, // 8: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
-	31, // 9: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
-	5,  // 10: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
-	5,  // 11: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
-	5,  // 12: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
-	2,  // 13: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
-	30, // 14: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
-	0,  // 15: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
-	7,  // 16: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
-	9,  // 17: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
-	11, // 18: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
-	13, // 19: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
-	15, // 20: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
-	16, // 21: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
-	17, // 22: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
-	18, // 23: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
-	20, // 24: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
-	22, // 25: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
-	24, // 26: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
-	26, // 27: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
-	28, // 28: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
-	1,  // 29: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
-	8,  // 30: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
-	10, // 31: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
-	12, // 32: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
-	14, // 33: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
-	19, // 34: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
-	19, // 35: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
-	19, // 36: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
-	19, // 37: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
-	21, // 38: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
-	23, // 39: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
-	25, // 40: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
-	27, // 41: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
-	29, // 42: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
-	29, // [29:43] is the sub-list for method output_type
-	15, // [15:29] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	5,  // 3: sealsign.v1.StatusResponse.audit:type_name -> sealsign.v1.AuditStatus
+	6,  // 4: sealsign.v1.StatusResponse.keys:type_name -> sealsign.v1.Key
+	4,  // 5: sealsign.v1.StatusResponse.store:type_name -> sealsign.v1.StoreStatus
+	35, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
+	35, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	7,  // 8: sealsign.v1.Key.versions:type_name -> sealsign.v1.KeyVersion
+	35, // 9: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
+	35, // 10: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
+	6,  // 11: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
+	6,  // 12: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
+	22, // 13: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
+	6,  // 14: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
+	2,  // 15: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
+	34, // 16: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
+	0,  // 17: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
+	8,  // 18: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
+	10, // 19: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
+	12, // 20: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
+	14, // 21: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
+	16, // 22: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
+	17, // 23: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
+	18, // 24: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
+	19, // 25: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
+	20, // 26: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
+	24, // 27: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
+	26, // 28: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
+	28, // 29: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
+	30, // 30: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
+	32, // 31: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
+	1,  // 32: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
+	9,  // 33: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
+	11, // 34: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
+	13, // 35: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
+	15, // 36: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
+	23, // 37: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
+	23, // 38: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
+	23, // 39: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
+	23, // 40: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
+	21, // 41: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
+	25, // 42: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
+	27, // 43: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
+	29, // 44: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
+	31, // 45: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
+	33, // 46: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
+	32, // [32:47] is the sub-list for method output_type
+	17, // [17:32] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_sealsign_v1_admin_proto_init() }
@@ -2102,7 +2331,7 @@ func file_sealsign_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sealsign_v1_admin_proto_rawDesc), len(file_sealsign_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   31,
+			NumMessages:   35,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -30,6 +30,7 @@ const (
 	Admin_ResumeKeys_FullMethodName     = "/sealsign.v1.Admin/ResumeKeys"
 	Admin_RevokeKey_FullMethodName      = "/sealsign.v1.Admin/RevokeKey"
 	Admin_RebindKey_FullMethodName      = "/sealsign.v1.Admin/RebindKey"
+	Admin_RecoverStore_FullMethodName   = "/sealsign.v1.Admin/RecoverStore"
 	Admin_Reload_FullMethodName         = "/sealsign.v1.Admin/Reload"
 	Admin_Checkpoint_FullMethodName     = "/sealsign.v1.Admin/Checkpoint"
 	Admin_AuditPublicKey_FullMethodName = "/sealsign.v1.Admin/AuditPublicKey"
@@ -53,6 +54,8 @@ type AdminClient interface {
 	RevokeKey(ctx context.Context, in *RevokeKeyRequest, opts ...grpc.CallOption) (*KeysResponse, error)
 	// RebindKey accepts the config's venue, hosts, CA and template for the versions that were sealed with others.
 	RebindKey(ctx context.Context, in *RebindKeyRequest, opts ...grpc.CallOption) (*KeysResponse, error)
+	// RecoverStore accepts a state folder from a backup, or another TPM: every version becomes pending.
+	RecoverStore(ctx context.Context, in *RecoverStoreRequest, opts ...grpc.CallOption) (*RecoverStoreResponse, error)
 	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error)
 	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
 	AuditPublicKey(ctx context.Context, in *AuditPublicKeyRequest, opts ...grpc.CallOption) (*AuditPublicKeyResponse, error)
@@ -159,6 +162,16 @@ func (c *adminClient) RebindKey(ctx context.Context, in *RebindKeyRequest, opts 
 	return out, nil
 }
 
+func (c *adminClient) RecoverStore(ctx context.Context, in *RecoverStoreRequest, opts ...grpc.CallOption) (*RecoverStoreResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RecoverStoreResponse)
+	err := c.cc.Invoke(ctx, Admin_RecoverStore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReloadResponse)
@@ -225,6 +238,8 @@ type AdminServer interface {
 	RevokeKey(context.Context, *RevokeKeyRequest) (*KeysResponse, error)
 	// RebindKey accepts the config's venue, hosts, CA and template for the versions that were sealed with others.
 	RebindKey(context.Context, *RebindKeyRequest) (*KeysResponse, error)
+	// RecoverStore accepts a state folder from a backup, or another TPM: every version becomes pending.
+	RecoverStore(context.Context, *RecoverStoreRequest) (*RecoverStoreResponse, error)
 	Reload(context.Context, *ReloadRequest) (*ReloadResponse, error)
 	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
 	AuditPublicKey(context.Context, *AuditPublicKeyRequest) (*AuditPublicKeyResponse, error)
@@ -267,6 +282,9 @@ func (UnimplementedAdminServer) RevokeKey(context.Context, *RevokeKeyRequest) (*
 }
 func (UnimplementedAdminServer) RebindKey(context.Context, *RebindKeyRequest) (*KeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RebindKey not implemented")
+}
+func (UnimplementedAdminServer) RecoverStore(context.Context, *RecoverStoreRequest) (*RecoverStoreResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RecoverStore not implemented")
 }
 func (UnimplementedAdminServer) Reload(context.Context, *ReloadRequest) (*ReloadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reload not implemented")
@@ -466,6 +484,24 @@ func _Admin_RebindKey_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_RecoverStore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RecoverStoreRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RecoverStore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RecoverStore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RecoverStore(ctx, req.(*RecoverStoreRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Reload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReloadRequest)
 	if err := dec(in); err != nil {
@@ -598,6 +634,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RebindKey",
 			Handler:    _Admin_RebindKey_Handler,
+		},
+		{
+			MethodName: "RecoverStore",
+			Handler:    _Admin_RecoverStore_Handler,
 		},
 		{
 			MethodName: "Reload",
