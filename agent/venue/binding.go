@@ -2,6 +2,7 @@ package venue
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 )
@@ -55,13 +56,24 @@ func (v *Venue) fundMoving(r *Request, own *row) string {
 	if v.covered.path {
 		return ""
 	}
-	given := r.fields()
+	given, text := r.fields(), signedText(r)
 	for _, row := range v.funds {
-		if !slices.ContainsFunc(row.needs, func(name string) bool { return !given.hasFold(name) }) {
+		if !slices.ContainsFunc(row.needs, func(name string) bool { return !given.hasFold(name) && !strings.Contains(text, strings.ToLower(name)+"=") }) {
 			return row.line
 		}
 	}
 	return ""
+}
+
+// signedText is query and body as one, lower-cased and decoded. Where nothing
+// separates them in the message, who holds the signature may cut it elsewhere: the
+// end of a value becomes the first name of a body.
+func signedText(r *Request) string {
+	text := r.Query + string(r.Body)
+	if decoded, err := url.PathUnescape(text); err == nil {
+		text = decoded
+	}
+	return strings.ToLower(text)
 }
 
 // passphraseShown tells that a signed request has the passphrase in it.

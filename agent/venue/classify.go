@@ -34,7 +34,11 @@ func (v *Venue) Classify(r *Request) (*Call, error) {
 	}
 	call := &Call{}
 	if at.serves(r.Path) {
-		call.row = v.row(r.Method, r.Path)
+		row, err := v.row(r.Method, r.Path)
+		if err != nil {
+			return nil, err
+		}
+		call.row = row
 	}
 	if err := v.carries(r, call.row); err != nil {
 		return nil, err

@@ -39,6 +39,7 @@ const (
 func Custom(spec CustomSpec) (*Venue, []Problem) {
 	c := custom{spec: spec, venue: &Venue{
 		name: spec.Name, secret: "raw", bodies: []bodyKind{jsonBody, formBody}, postQuery: true, deleteBody: true,
+		folded: make(map[string]*routes),
 	}}
 	c.hosts()
 	c.algorithm()
@@ -190,7 +191,7 @@ func (c *custom) operations() {
 		c.problem("operations", `is missing; write operations = { read = ["GET /*"], trade = ["POST /orders"] }`)
 	}
 	allowed := []Operation{Read, Trade, Cancel, Settings, Transfer, Withdraw, Admin, Public}
-	said := make(map[string]string)
+	said, folds := make(map[string]string), make(map[string]string)
 	for _, name := range slices.Sorted(maps.Keys(c.spec.Operations)) {
 		field := "operations." + clip(name)
 		if !slices.Contains(allowed, Operation(name)) {
@@ -203,12 +204,19 @@ func (c *custom) operations() {
 				c.problem(at, "%s", why)
 			} else if other, twice := said[line]; twice {
 				c.problem(at, "says %q again, as %s does", line, other)
+			} else if other, alike := folds[foldLine(line)]; alike && other != name {
+				c.problem(at, "says %q, which differs only in case or a last / from a line of %s", line, other)
 			} else {
-				said[line] = at
+				said[line], folds[foldLine(line)] = at, name
 				c.venue.rows = append(c.venue.rows, row{op: Operation(name), line: line, anything: true})
 			}
 		}
 	}
+}
+
+func foldLine(line string) string {
+	method, path, _ := strings.Cut(line, " ")
+	return method + " " + foldPath(path)
 }
 
 // badLine says why a line of operations can't be used.

@@ -3,11 +3,14 @@ package venue
 import (
 	"crypto"
 	"encoding/hex"
+	"errors"
 	"maps"
 	"reflect"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/sealsign/sealsign/internal/fault"
 )
 
 func acme() CustomSpec {
@@ -84,6 +87,27 @@ func TestCustomOperations(t *testing.T) {
 		if err != nil || !reflect.DeepEqual(call.Effects, []Effect{want}) {
 			t.Errorf("%s: %+v, %v", request, call, err)
 		}
+	}
+}
+
+// A path that differs from a line only in case or a last "/" must not be another's.
+func TestCustomPathsThatLookAlike(t *testing.T) {
+	spec := acme()
+	spec.Operations = map[string][]string{"trade": {"POST /*"}, "withdraw": {"POST /payouts", "POST /v2/payouts/*"}, "read": {"GET /*"}}
+	v := custom1(t, spec)
+	for _, path := range []string{"/payouts/", "/Payouts", "/PAYOUTS/", "/v2/Payouts/7", "/V2/payouts/7/"} {
+		if call, err := v.Classify(lineRequest(t, v, "POST "+path)); !errors.Is(err, fault.BadRequest) {
+			t.Errorf("%s: %+v, %v", path, call, err)
+		}
+	}
+	for path, want := range map[string]Operation{"/payouts": Withdraw, "/orders/": Trade, "/Orders": Trade, "/v2/payouts/Abc": Withdraw} {
+		if call, err := v.Classify(lineRequest(t, v, "POST "+path)); err != nil || call.Effects[0].Operation != want {
+			t.Errorf("%s: %+v, %v", path, call, err)
+		}
+	}
+	spec.Operations["trade"] = append(spec.Operations["trade"], "POST /Payouts/")
+	if _, problems := Custom(spec); len(problems) != 1 || !strings.Contains(problems[0].Message, "differs only in case") {
+		t.Errorf("got %v", problems)
 	}
 }
 

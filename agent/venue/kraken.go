@@ -57,7 +57,8 @@ func krakenOrders() []row {
 		{
 			op: Trade, line: "POST /0/private/EditOrder",
 			takes: "userref txid volume displayvol pair price price2 oflags=post|fcib|fciq|nompp|viqc deadline cancel_response validate",
-			shape: &shape{symbol: "pair", quantity: "volume", price: "price", fix: krakenSize},
+			// Here too: what the venue makes of another pair than the order's isn't documented.
+			shape: &shape{quantity: "volume", price: "price", fix: krakenSize},
 		},
 		{op: Cancel, line: "POST /0/private/CancelOrder", takes: "txid cl_ord_id", shape: &shape{client: "cl_ord_id", names: "txid cl_ord_id"}},
 		{op: Cancel, line: "POST /0/private/CancelOrderBatch", takes: "orders[] cl_ord_ids[]", shape: &shape{names: "orders cl_ord_ids"}},

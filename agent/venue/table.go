@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/sealsign/sealsign/internal/fault"
 )
 
 // Venue is one entry of the table. It is data; what reads it is the same for
@@ -34,6 +36,7 @@ type Venue struct {
 	text    string   // of a configured venue: its templates as text
 	covered coverage
 	byLine  map[string]*routes // by method
+	folded  map[string]*routes // of a configured venue: the same, with paths as foldPath makes them
 	takes   map[string]parameter
 	funds   []*row // that move funds, where they can be known by what they need
 }
@@ -149,11 +152,59 @@ func parseTakes(text string) map[string]parameter {
 	return takes
 }
 
+// pattern is a path with braces, or with a last "/*", and its row.
+type pattern struct {
+	path string
+	row  *row
+}
+
 // routes are the rows of one method.
 type routes struct {
 	exact    map[string]*row
-	patterns []*row // those with braces, then those with "/*", the longest first
+	patterns []pattern // those with braces, then those with "/*", the longest first
 }
+
+// add puts a row where find looks for it. It is false where there is one already.
+func (s *routes) add(path string, r *row) bool {
+	if strings.HasSuffix(path, "/*") || strings.Contains(path, "{") {
+		s.patterns = append(s.patterns, pattern{path, r})
+		return true
+	}
+	if s.exact[path] != nil {
+		return false
+	}
+	s.exact[path] = r
+	return true
+}
+
+// sort puts the most exact pattern first.
+func (s *routes) sort() {
+	slices.SortStableFunc(s.patterns, func(a, b pattern) int {
+		if aRest, bRest := strings.HasSuffix(a.path, "/*"), strings.HasSuffix(b.path, "/*"); aRest != bRest {
+			return map[bool]int{true: 1, false: -1}[aRest]
+		}
+		return len(b.path) - len(a.path)
+	})
+}
+
+// find gives the most exact row that a path fits, or nil.
+func (s *routes) find(path string) *row {
+	if s == nil {
+		return nil
+	}
+	if r := s.exact[path]; r != nil {
+		return r
+	}
+	for _, p := range s.patterns {
+		if matches(p.path, path) {
+			return p.row
+		}
+	}
+	return nil
+}
+
+// foldPath makes alike what many venues' routers take for one path.
+func foldPath(path string) string { return strings.ToLower(strings.TrimRight(path, "/")) }
 
 // compile prepares the entry for use. A table that contradicts itself panics.
 func (v *Venue) compile() *Venue {
@@ -168,13 +219,11 @@ func (v *Venue) compile() *Venue {
 	for i := range v.rows {
 		v.addRow(&v.rows[i])
 	}
-	for _, routes := range v.byLine {
-		slices.SortStableFunc(routes.patterns, func(a, b *row) int {
-			if aRest, bRest := strings.HasSuffix(a.path, "/*"), strings.HasSuffix(b.path, "/*"); aRest != bRest {
-				return map[bool]int{true: 1, false: -1}[aRest]
-			}
-			return len(b.path) - len(a.path)
-		})
+	for method, routes := range v.byLine {
+		routes.sort()
+		if v.folded[method] != nil {
+			v.folded[method].sort()
+		}
 	}
 	v.covered = cover(v)
 	return v
@@ -195,36 +244,31 @@ func (v *Venue) addRow(r *row) {
 	if len(r.needs) > 0 && (r.op == Withdraw || r.op == Transfer) {
 		v.funds = append(v.funds, r)
 	}
-	routed := v.byLine[r.method]
-	if routed == nil {
-		routed = &routes{exact: make(map[string]*row)}
-		v.byLine[r.method] = routed
-	}
-	if strings.HasSuffix(r.path, "/*") || strings.Contains(r.path, "{") {
-		routed.patterns = append(routed.patterns, r)
-		return
-	}
-	if routed.exact[r.path] != nil {
+	if !routesOf(v.byLine, r.method).add(r.path, r) {
 		panic("venue: " + v.name + " has " + r.line + " twice")
 	}
-	routed.exact[r.path] = r
+	if v.folded != nil {
+		routesOf(v.folded, r.method).add(foldPath(r.path), r) // config check refuses two that differ in what they do
+	}
 }
 
-// row finds what a request is; nil: the table doesn't know it.
-func (v *Venue) row(method, path string) *row {
-	routed := v.byLine[method]
-	if routed == nil {
-		return nil
+func routesOf(all map[string]*routes, method string) *routes {
+	if all[method] == nil {
+		all[method] = &routes{exact: make(map[string]*row)}
 	}
-	if r := routed.exact[path]; r != nil {
-		return r
+	return all[method]
+}
+
+// row finds what a request is; nil: the table doesn't know it. At a configured venue,
+// whose router nobody knows, a path that would be another row's but for its case or a
+// last "/" is refused: it must not get the milder of the two.
+func (v *Venue) row(method, path string) (*row, error) {
+	r := v.byLine[method].find(path)
+	if alike := v.folded[method].find(foldPath(path)); alike != nil && r != nil && alike.op != r.op {
+		return nil, fault.New(fault.BadRequest, "the path is that of %q but for its case or a last /", alike.line).
+			WithHint("write it as the config's operations do")
 	}
-	for _, r := range routed.patterns {
-		if matches(r.path, path) {
-			return r
-		}
-	}
-	return nil
+	return r, nil
 }
 
 // matches tells whether a path fits a pattern.

@@ -27,7 +27,7 @@ func TestTable(t *testing.T) {
 				if _, err := NewRequest(r.method, "api.example.com", sample, "", nil); err != nil {
 					t.Errorf("%s: %v", r.line, err)
 				}
-				if found := v.row(r.method, sample); found != r {
+				if found, err := v.row(r.method, sample); found != r || err != nil {
 					t.Errorf("%s: its requests find %v", r.line, found)
 				}
 				if r.op == Session && len(r.grants) == 0 {
@@ -104,7 +104,7 @@ func TestMovesFunds(t *testing.T) {
 	for name, paths := range lines {
 		v, _ := Builtin(name)
 		for path := range strings.FieldsSeq(paths) {
-			switch r := v.row("POST", path); {
+			switch r, _ := v.row("POST", path); {
 			case r == nil: // unknown: only an exact line of a role grants it
 			case r.op != Withdraw && r.op != Transfer && r.op != Admin:
 				t.Errorf("%s: POST %s is %s", name, path, r.op)
@@ -129,7 +129,7 @@ func TestPublic(t *testing.T) {
 	for name, paths := range lines {
 		v, _ := Builtin(name)
 		for path := range strings.FieldsSeq(paths) {
-			if r := v.row("GET", path); r == nil || r.op != Public {
+			if r, _ := v.row("GET", path); r == nil || r.op != Public {
 				t.Errorf("%s: GET %s is no public row", name, path)
 			}
 		}
