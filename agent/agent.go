@@ -235,7 +235,7 @@ func (a *Agent) Reload() error {
 		a.logger.Error("the config is refused, and the one before stays in force", "path", a.opts.Config, "error", err)
 		return errors.Join(err, a.recordAdmin("config.refused", err))
 	}
-	if loaded.Digest == a.setup.Load().config.Digest {
+	if loaded.Same(a.setup.Load().config) {
 		a.badConfig.Store(nil)
 		return nil
 	}

@@ -34,6 +34,7 @@ type Answer struct {
 // the *fault.Error that the caller gets.
 func (a *Agent) Do(ctx context.Context, who *caller.Caller, ask *Ask) (answer *Answer, err error) {
 	p := a.enter(who, ask)
+	err = errDefect // what stays of it when a step panics
 	defer func() { err = p.leave(err) }()
 
 	if err := p.identify(); err != nil { // whose process is it, and which key does it ask for
@@ -54,7 +55,7 @@ func (a *Agent) Do(ctx context.Context, who *caller.Caller, ask *Ask) (answer *A
 	if err := p.write(); err != nil { // in the log, before anything leaves
 		return nil, err
 	}
-	if err := p.check(); err != nil { // still the same process, and the key still in force
+	if err := p.check(); err != nil { // still the same process, and key and config still grant it
 		return nil, err
 	}
 	if ask.Mode == policy.Forward {

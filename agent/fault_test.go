@@ -175,3 +175,27 @@ func TestCharges(t *testing.T) {
 		t.Errorf("%d requests arrived", n)
 	}
 }
+
+// A defect in a step costs its request alone, and is recorded.
+func TestAStepThatPanics(t *testing.T) {
+	var left atomic.Int32 // until the clock panics
+	s := set(t, scene{role: usualRole + `rate = "100/s"` + "\n", options: agent.Options{Now: func() time.Time {
+		if left.Add(-1) == 0 {
+			panic("a defect")
+		}
+		return time.Now()
+	}}})
+	s.must(s.ask("okx", balance))
+	known := uint64(len(s.records()))
+	left.Store(2) // the request's begin, and then its charge
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("the defect is hidden")
+			}
+		}()
+		_, _ = s.agent.Do(t.Context(), s.me, s.ask("okx", balance))
+	}()
+	s.recorded("the refusal", func(r *audit.Record) bool { return r.ID >= known && r.Reason == string(fault.InternalError) })
+	s.must(s.ask("okx", balance))
+}

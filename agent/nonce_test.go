@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -113,6 +114,25 @@ func TestNoncesArriveInTheirOrder(t *testing.T) {
 		asks.Wait()
 		s.inOrder(krakenBalance, krakenCancel)
 		if err := s.agent.Resume(t.Context(), s.me, "kraken"); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("nor whom an edit of the config took the right from", func(t *testing.T) {
+		var asks sync.WaitGroup
+		answer := make(chan struct{})
+		s.occupy(t.Context(), mockvenue.Behaviour{Hold: answer}, &asks)
+		asks.Go(func() { s.refused(s.ask("kraken", krakenOpen), fault.OperationNotGranted) })
+		asks.Go(func() { s.must(s.ask("kraken", krakenCancel, "txid=a")) })
+		s.queued(2)
+		s.write(strings.Replace(usualRole, `"read"`, `"settings"`, 1))
+		if err := s.agent.Reload(); err != nil {
+			t.Error(err)
+		}
+		close(answer)
+		asks.Wait()
+		s.inOrder(krakenBalance, krakenCancel)
+		s.write(usualRole)
+		if err := s.agent.Reload(); err != nil {
 			t.Error(err)
 		}
 	})

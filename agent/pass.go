@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"net/url"
 
 	"github.com/sealsign/sealsign/agent/audit"
@@ -13,6 +14,9 @@ import (
 	"github.com/sealsign/sealsign/agent/venue"
 	"github.com/sealsign/sealsign/internal/fault"
 )
+
+// errDefect is what a request met that no step refused and none finished.
+var errDefect = errors.New("a step of the request's way panicked")
 
 // pass is one request on its way through Do: what each step has found.
 type pass struct {
@@ -117,6 +121,9 @@ func (p *pass) render(ctx context.Context) (err error) {
 	if p.use, err = p.agent.ring.Use(ctx, p.key.name, cancel); err != nil {
 		return err
 	}
+	if err = p.use.SealedFor(p.key.venue.Name(), request.Host, p.key.ca); err != nil {
+		return err // a version that an edit of the config has just brought
+	}
 	if err = p.use.Access(&p.access); err != nil {
 		return err
 	}
@@ -183,21 +190,45 @@ func (p *pass) sign(ctx context.Context) (err error) {
 // leaves, however the log is synced.
 func (p *pass) write() (err error) {
 	p.record.Decision = audit.Allow
-	p.answer.Record, err = p.agent.log.Append(&p.record, movesFunds(p.effects))
+	p.answer.Record, err = p.agent.log.Append(&p.record, mayMoveFunds(p.effects))
 	p.recorded = err == nil
 	return err
 }
 
 // check makes sure, before anything leaves, that the process is still the one
-// that was identified, and that the key may still be used.
+// that was identified, that the config still grants the request, and that the key
+// may still be used.
 func (p *pass) check() error {
 	if err := p.who.Alive(); err != nil {
 		return err
+	}
+	if now := p.agent.setup.Load(); now != p.setup {
+		if err := p.judgeAgain(now); err != nil {
+			return err
+		}
 	}
 	if p.use == nil {
 		return nil
 	}
 	return p.use.Valid()
+}
+
+// judgeAgain judges a request by a config that came into force after it was judged:
+// it may have waited long for its turn, or for the venue.
+func (p *pass) judgeAgain(now *setup) error {
+	again := &pass{agent: p.agent, setup: now, who: p.who, ask: p.ask, record: begin(p.who, p.ask, p.record.Time)}
+	if err := again.identify(); err != nil {
+		return err
+	}
+	if !again.key.goesWhere(p.key) {
+		return fault.New(fault.KeyRebindRequired, "key %s was moved to another venue by an edit of the config", p.key.name).
+			WithHint("send the request again")
+	}
+	if err := again.classify(); err != nil {
+		return err
+	}
+	_, err := again.judge()
+	return err
 }
 
 // release gives the caller what was signed.
@@ -231,6 +262,10 @@ func (p *pass) leave(err error) error {
 	if err == nil {
 		return nil
 	}
+	if p.answer.Signed != nil {
+		p.answer.Signed.Wipe()
+	}
+	clear(p.answer.Message)
 	refusal := fault.From(err)
 	if refusal.Reason == fault.InternalError {
 		p.agent.logger.Error("a request failed", "error", err)
@@ -251,10 +286,11 @@ func cancels(effects []venue.Effect) bool {
 	return true
 }
 
-func movesFunds(effects []venue.Effect) bool {
+// mayMoveFunds: nobody knows what an unknown one does.
+func mayMoveFunds(effects []venue.Effect) bool {
 	for i := range effects {
 		switch effects[i].Operation {
-		case venue.Withdraw, venue.Transfer, venue.Admin:
+		case venue.Withdraw, venue.Transfer, venue.Admin, venue.Unknown:
 			return true
 		}
 	}

@@ -37,6 +37,7 @@ type key struct {
 	algorithm         venue.Algorithm
 	protection        string
 	hosts             []string
+	ca                string          // SHA-256 of its CA file as hex, or empty
 	passes            map[string]bool // header fields of the app that go out, in lower case
 	transport         *http.Transport
 	clocks            map[string]venueTime // by host
@@ -52,6 +53,9 @@ func newSetup(c *config.Config, transports *transports, at time.Time) *setup {
 			name: name, environment: from.Environment, venue: from.Venue, algorithm: from.Algorithm, protection: string(from.Protection),
 			hosts: from.Venue.Hosts(from.Environment), passes: make(map[string]bool),
 			transport: transports.of(c.CAs[from.Venue.Name()]), clocks: make(map[string]venueTime),
+		}
+		if ca := c.CAs[from.Venue.Name()]; ca != nil {
+			k.ca = ca.SHA256
 		}
 		for _, field := range k.venue.ForwardHeaders() {
 			k.passes[strings.ToLower(field)] = true
@@ -78,18 +82,18 @@ func (s *setup) specs() []keyring.Spec {
 		k := s.keys[name]
 		specs = append(specs, keyring.Spec{
 			Name: name, Venue: k.venue.Name(), Environment: k.environment, Algorithm: string(k.algorithm), Protection: k.protection,
-			SecretEncoding: k.venue.SecretEncoding(), Hosts: k.hosts, CA: s.caDigest(k), Template: k.venue.Template(),
+			SecretEncoding: k.venue.SecretEncoding(), Hosts: k.hosts, CA: k.ca, Template: k.venue.Template(),
 			Version: from.Version, Passphrase: k.venue.Passphrase(),
 		})
 	}
 	return specs
 }
 
-func (s *setup) caDigest(k *key) string {
-	if ca := s.config.CAs[k.venue.Name()]; ca != nil {
-		return ca.SHA256
-	}
-	return ""
+// goesWhere tells whether requests of one key go where those of the other go, and
+// are signed alike.
+func (k *key) goesWhere(other *key) bool {
+	return k.name == other.name && k.venue.Name() == other.venue.Name() && k.venue.Template() == other.venue.Template() &&
+		k.environment == other.environment && k.algorithm == other.algorithm && k.ca == other.ca && slices.Equal(k.hosts, other.hosts)
 }
 
 // match finds the caller that a process is.

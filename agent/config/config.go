@@ -9,6 +9,7 @@ import (
 	"cmp"
 	"crypto/x509"
 	"fmt"
+	"reflect"
 	"slices"
 	"time"
 
@@ -93,6 +94,12 @@ type Key struct {
 	Protection  Protection
 	Version     int // that signs; 0: the newest imported by an operator
 	Grace       time.Duration
+}
+
+// Same tells whether two configs say the same: in their files, and in the uids and
+// gids that this host has for their names.
+func (c *Config) Same(other *Config) bool {
+	return c.Digest == other.Digest && c.Agent.SocketGID == other.Agent.SocketGID && reflect.DeepEqual(c.Callers, other.Callers)
 }
 
 // Load reads the configuration at path, the main file, with conf.d beside it.

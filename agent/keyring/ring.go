@@ -56,12 +56,12 @@ type Ring struct {
 
 	mu       sync.RWMutex // never held while waiting for disk or TPM
 	keys     map[string]*key
-	unusable error              // why the manifest isn't proved; nil: it is
-	triedAt  time.Time          // when that was found; zero: it wasn't tried
-	written  *manifest          // what is on disk; nil: not known
+	unusable error     // why the manifest isn't proved; nil: it is
+	triedAt  time.Time // when that was found; zero: it wasn't tried
+	written  *manifest // what is on disk; nil: not known
 
-	found *stops // on disk at Open; nil: nobody knows what is suspended, so all is
-	round    context.CancelFunc // ends the settling that the last Apply started
+	found *stops             // on disk at Open; nil: nobody knows what is suspended, so all is
+	round context.CancelFunc // ends the settling that the last Apply started
 }
 
 // Open reads the manifest under dir, and nothing else. It fails where the folder

@@ -3,6 +3,7 @@ package keyring
 import (
 	"context"
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -121,6 +122,17 @@ func (u *Use) Valid() error {
 		return &refusal
 	}
 	return u.version.key.held(u.cancel)
+}
+
+// SealedFor refuses a version that was not sealed for a host of a venue, empty where
+// nothing is sent, and its CA.
+func (u *Use) SealedFor(venue, host, ca string) error {
+	m := u.version.meta
+	if m.Venue == venue && m.CA == ca && (host == "" || slices.Contains(m.Hosts, host)) {
+		return nil
+	}
+	return fault.New(fault.KeyRebindRequired, "version %d of key %s was not sealed for this request's venue", u.version.number, u.version.key.name).
+		WithHint("send the request again: the config has just changed")
 }
 
 // Access copies what is sent in the clear into dst, whose memory it reuses.

@@ -35,7 +35,7 @@ func (s *admin) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, 
 		Store: &pb.StoreStatus{
 			Ok: status.StoreError == nil, Error: textOf(cmp.Or(status.StoreError, status.AnchorError)), Anchored: status.AnchorError == nil,
 		},
-		Keys:  keysOf(status.Keys),
+		Keys: keysOf(status.Keys),
 	}, nil
 }
 

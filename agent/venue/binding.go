@@ -58,7 +58,9 @@ func (v *Venue) fundMoving(r *Request, own *row) string {
 	}
 	given, text := r.fields(), signedText(r)
 	for _, row := range v.funds {
-		if !slices.ContainsFunc(row.needs, func(name string) bool { return !given.hasFold(name) && !strings.Contains(text, strings.ToLower(name)+"=") }) {
+		if !slices.ContainsFunc(row.needs, func(name string) bool {
+			return !given.hasFold(name) && !strings.Contains(text, strings.ToLower(name)+"=")
+		}) {
 			return row.line
 		}
 	}
