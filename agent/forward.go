@@ -24,6 +24,8 @@ const (
 	dialTimeout = 5 * time.Second
 	// headTimeout is how long a venue may take until its answer begins.
 	headTimeout = 30 * time.Second
+	// bodyTimeout is how long a venue may pause within its answer.
+	bodyTimeout = 5 * time.Minute
 	// idleTimeout is below what venues' own front ends keep, so that a request seldom meets a
 	// connection that is just being closed: it would not be sent again.
 	idleTimeout = 20 * time.Second

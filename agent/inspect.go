@@ -5,6 +5,8 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 	"github.com/sealsign/sealsign/agent/audit"
 	"github.com/sealsign/sealsign/agent/caller"
+	"github.com/sealsign/sealsign/agent/config"
 	"github.com/sealsign/sealsign/agent/keyring"
 	"github.com/sealsign/sealsign/agent/policy"
 	"github.com/sealsign/sealsign/agent/venue"
@@ -135,7 +138,7 @@ func (a *Agent) TestPolicy(name string, ask *Ask) Judgement {
 
 // Finding is one thing that doctor looked at.
 type Finding struct {
-	Area  string // tpm, memory, clock, limits, config, keys, audit
+	Area  string // tpm, memory, permissions, clock, limits, config, keys, audit, ledger
 	Level string // Fine, Warning or Problem
 	What  string
 	Next  string // the next step, where there is one
@@ -224,6 +227,7 @@ func (a *Agent) examineHost(d *diagnosis) {
 		level, next = Warning, "a kernel with CONFIG_SECRETMEM (booted with secretmem.enable=1 before 6.5) hides them from root's reads too"
 	}
 	d.add("memory", level, "secrets are kept in "+kind, next)
+	examineFiles(a.Status().ConfigPath, a.setup.Load().config, d)
 	var locked unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &locked); err == nil && locked.Cur < 8<<20 {
 		d.add("limits", Warning, fmt.Sprintf("the daemon may lock %d KiB of memory: enough for few keys", locked.Cur>>10), "LimitMEMLOCK=64M in its unit")
@@ -240,6 +244,35 @@ func (a *Agent) examineHost(d *diagnosis) {
 		}
 		d.add("clock", Fine, fmt.Sprintf("%s is %v ahead of this host", host, by), "")
 	}
+}
+
+// examineFiles looks at who may change what the daemon goes by.
+func examineFiles(path string, c *config.Config, d *diagnosis) {
+	open := 0
+	fragments, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "conf.d", "*.toml")) // the pattern is a good one
+	for _, file := range append([]string{path, filepath.Dir(path)}, fragments...) {
+		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o022 != 0 {
+			open++
+			d.add("permissions", Warning, fmt.Sprintf("others than its owner may write %s (mode %04o)", file, info.Mode().Perm()), "chmod go-w "+file)
+		}
+	}
+	for _, caller := range c.Callers {
+		if caller.Exe+caller.SHA256 != "" && !mayReadExe() {
+			open++
+			d.add("permissions", Warning, fmt.Sprintf("callers.%s is told by its program, which the daemon may not look at: it is always refused", caller.Name),
+				"give the daemon CAP_SYS_PTRACE, or name the caller by unit and user")
+		}
+	}
+	if open == 0 {
+		d.add("permissions", Fine, "only the owner may write the config; the state folder is the daemon's alone", "")
+	}
+}
+
+// mayReadExe tells whether the daemon has CAP_SYS_PTRACE.
+func mayReadExe() bool {
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	return unix.Capget(&header, &data[0]) == nil && data[0].Effective&(1<<unix.CAP_SYS_PTRACE) != 0
 }
 
 // Environment is the one that the agent serves.

@@ -242,13 +242,15 @@ func (p *pass) forward(ctx context.Context) (*Answer, error) {
 	signed := p.answer.Signed
 	signed.Header = p.key.outgoing(signed.Header, p.ask.Header)
 	sent := p.agent.now()
+	ctx, cut := context.WithCancel(ctx)
 	response, err := send(ctx, p.key.transport, signed, p.check) //nolint:bodyclose // the caller closes it
 	signed.Wipe()
 	if err != nil {
+		cut()
 		return nil, err
 	}
 	p.answer.Response = response
-	response.Body = p.newOutcome(response.Body, response.StatusCode, sent)
+	response.Body = p.newOutcome(response, cut, sent)
 	return &p.answer, nil
 }
 

@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"io"
+	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealsign/sealsign/agent/audit"
@@ -131,9 +133,15 @@ type outcome struct {
 	record audit.Record
 	broken error // why the answer did not come whole
 	once   sync.Once
+
+	cut     context.CancelFunc // ends the request
+	patient *time.Timer        // cuts it when the venue sends nothing for bodyTimeout
+	stalled atomic.Bool        // it did
 }
 
 func (o *outcome) Read(p []byte) (int, error) {
+	o.patient.Reset(bodyTimeout)
+	defer o.patient.Stop() // a client that is slow to take it is the server's concern
 	n, err := o.ReadCloser.Read(p)
 	if err != nil && !errors.Is(err, io.EOF) {
 		o.broken = err
@@ -144,8 +152,11 @@ func (o *outcome) Read(p []byte) (int, error) {
 // Close records the outcome once: a body that broke off says why.
 func (o *outcome) Close() error {
 	err := o.ReadCloser.Close()
+	o.cut()
 	o.once.Do(func() {
 		switch {
+		case o.stalled.Load():
+			o.record.Reason, o.record.Message = string(fault.VenueUnreachable), "the venue stopped sending its answer"
 		case errors.Is(o.broken, context.Canceled):
 			o.record.Reason, o.record.Message = string(fault.CallerGone), "the caller left before the answer's end"
 		case o.broken != nil:
@@ -157,11 +168,17 @@ func (o *outcome) Close() error {
 }
 
 // newOutcome begins the outcome of a request whose answer has begun.
-func (p *pass) newOutcome(body io.ReadCloser, status int, sent time.Time) *outcome {
+func (p *pass) newOutcome(response *http.Response, cut context.CancelFunc, sent time.Time) *outcome {
 	r := p.record
 	r.Kind, r.Of, r.Effects, r.Time = audit.KindOutcome, p.answer.Record, nil, p.agent.now()
-	r.Status, r.Sent, r.DurationUS = status, sentYes, r.Time.Sub(sent).Microseconds()
-	return &outcome{ReadCloser: body, agent: p.agent, record: r}
+	r.Status, r.Sent, r.DurationUS = response.StatusCode, sentYes, r.Time.Sub(sent).Microseconds()
+	o := &outcome{ReadCloser: response.Body, agent: p.agent, record: r, cut: cut}
+	o.patient = time.AfterFunc(bodyTimeout, func() {
+		o.stalled.Store(true)
+		cut()
+	})
+	o.patient.Stop()
+	return o
 }
 
 // recordAdmin records an act of the agent itself, or with err that it failed.

@@ -295,6 +295,11 @@ func TestTransport(t *testing.T) {
 	if _, err := exchange.Get("http://" + host.Venues.Host("acme") + "/account"); !errors.Is(err, client.BadRequest) {
 		t.Errorf("an http URL gets %v", err)
 	}
+	for _, odd := range []string{"https://me:secret@" + host.Venues.Host("acme") + "/account", url + "#part"} {
+		if _, err := exchange.Get(odd); !errors.Is(err, client.BadRequest) {
+			t.Errorf("%s gets %v", odd, err)
+		}
+	}
 	host.Stop(t)
 	exchange.CloseIdleConnections()
 	if _, err := exchange.Get(url); !errors.Is(err, client.AgentUnavailable) {

@@ -54,6 +54,7 @@ const (
 	AuditUnavailable    = fault.AuditUnavailable
 	LedgerUnavailable   = fault.LedgerUnavailable
 	StoreUnavailable    = fault.StoreUnavailable
+	StoreUntrusted      = fault.StoreUntrusted
 	MemoryUnavailable   = fault.MemoryUnavailable
 	ClockSkew           = fault.ClockSkew
 	AgentUnavailable    = fault.AgentUnavailable

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -58,11 +59,11 @@ const (
 
 // RoundTrip sends the request to the agent in the clear; the agent speaks TLS to the venue.
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
-	if request.URL == nil || request.URL.Scheme != "https" {
+	if err := sendable(request.URL); err != nil {
 		if request.Body != nil {
 			_ = request.Body.Close()
 		}
-		return nil, fault.New(BadRequest, "the URL does not begin with https://").WithHint("write the venue's own URL: the agent sends nothing in the clear")
+		return nil, err
 	}
 	inner := request.Clone(request.Context())
 	inner.URL.Scheme = "http"
@@ -75,6 +76,17 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	response.Request = request
 	return response, nil
+}
+
+// sendable refuses a URL of which a part would be lost on the way.
+func sendable(u *url.URL) error {
+	switch {
+	case u == nil || u.Scheme != "https":
+		return fault.New(BadRequest, "the URL does not begin with https://").WithHint("write the venue's own URL: the agent sends nothing in the clear")
+	case u.User != nil || u.Fragment != "":
+		return fault.New(BadRequest, "the URL has a user or a fragment, which would not be sent").WithHint("leave it out: the agent adds the credential")
+	}
+	return nil
 }
 
 // CloseIdleConnections is what http.Client.CloseIdleConnections calls.

@@ -12,14 +12,16 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
 
 	"github.com/sealsign/sealsign/agent/caller"
 	"github.com/sealsign/sealsign/internal/fault"
+	pb "github.com/sealsign/sealsign/proto/sealsign/v1"
 )
 
 const (
-	// maxMessage leaves room above maxBody, so that what is a little too long is refused with a reason of ours.
-	maxMessage = 2 * maxBody
+	// maxMessage leaves room for the header fields, and for a body that is a little too long: it is refused with a reason of ours.
+	maxMessage = maxBody + 2*maxHead
 	// streamWindow and connWindow hold back who sends faster than we work. Being set, they also
 	// switch off gRPC's bandwidth probes, which cost two frames in each round trip.
 	streamWindow = 128 << 10
@@ -40,6 +42,7 @@ func (s *Server) newGRPC(handshake func(*conn) error, readBuffer int) *grpc.Serv
 		grpc.ConnectionTimeout(firstTimeout),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxConcurrentStreams(maxStreams),
+		grpc.InTapHandle(s.admit),
 		grpc.MaxRecvMsgSize(maxMessage),
 		grpc.MaxHeaderListSize(maxHead),
 		grpc.InitialWindowSize(streamWindow),
@@ -117,26 +120,37 @@ func (s *Server) handshakeAdmin(c *conn) error {
 	return nil
 }
 
-// aroundCall counts a call and gives its refusal gRPC's form.
+// admit counts a call or stream before gRPC reads any of its message, which takes
+// memory. A call whose message doesn't arrive in headTimeout ends.
+func (s *Server) admit(ctx context.Context, info *tap.Info) (context.Context, error) {
+	leave, err := s.takeStream(ctx)
+	if err != nil {
+		return nil, s.statusError(info.FullMethodName, err)
+	}
+	context.AfterFunc(ctx, leave)
+	if info.FullMethodName == pb.Signer_SignStream_FullMethodName {
+		return ctx, nil
+	}
+	ctx, cut := context.WithCancel(ctx)
+	return context.WithValue(ctx, arrival{}, time.AfterFunc(headTimeout, cut)), nil
+}
+
+// arrival is the key of the timer that ends a call whose message doesn't arrive.
+type arrival struct{}
+
+// aroundCall gives the refusal of a call gRPC's form.
 func (s *Server) aroundCall(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
 	defer func() { err = s.statusError(info.FullMethod, err) }()
 	defer s.caught(&err)
-	leave, err := s.takeStream(ctx)
-	if err != nil {
-		return nil, err
+	if timer, ok := ctx.Value(arrival{}).(*time.Timer); ok {
+		timer.Stop()
 	}
-	defer leave()
 	return handler(ctx, request)
 }
 
 // aroundStream does the same for a stream.
 func (s *Server) aroundStream(server any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
 	defer func() { err = s.statusError(info.FullMethod, err) }()
-	leave, err := s.takeStream(stream.Context())
-	if err != nil {
-		return err
-	}
-	defer leave()
 	return handler(server, readableStream{stream})
 }
 

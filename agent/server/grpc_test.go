@@ -275,6 +275,37 @@ func TestStreamsOfOneCaller(t *testing.T) {
 	})
 }
 
+// A call that is begun and whose message doesn't come takes a place, and doesn't keep it.
+func TestCallsWithoutAMessage(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for a timeout")
+	}
+	host := servertest.Start(t, servertest.Settings{})
+	conn := dialGRPC(t, host.Socket("agent.sock"))
+	var calls []grpc.ClientStream
+	for range 1024 { // ClientStreams: so that gRPC sends the header alone
+		call, err := conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true}, pb.Signer_Sign_FullMethodName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		calls = append(calls, call)
+	}
+	other := signerOf(t, host)
+	eventually(t, "the refusal of one call more", func() bool {
+		_, err := other.ListKeys(t.Context(), &pb.ListKeysRequest{})
+		return status.Code(err) == codes.ResourceExhausted
+	})
+	for _, call := range calls {
+		if err := call.RecvMsg(new(pb.SignResponse)); err == nil {
+			t.Fatal("a call without a message is answered")
+		}
+	}
+	eventually(t, "places for other calls", func() bool {
+		_, err := other.ListKeys(t.Context(), &pb.ListKeysRequest{})
+		return err == nil
+	})
+}
+
 func TestListKeys(t *testing.T) {
 	host := servertest.Start(t, servertest.Settings{Role: `allow = ["read", "GET /private"]` + "\n" + `rate = "50/s"` + "\n" + `symbols = ["BTCUSDT"]`})
 	answer, err := signerOf(t, host).ListKeys(t.Context(), &pb.ListKeysRequest{})
