@@ -213,6 +213,7 @@ func (a *Agent) announce(note string) { a.logger.Info("checkpoint", "note", note
 // request finds a key in the config that the keyring doesn't have yet.
 func (a *Agent) use(c *config.Config) {
 	s := newSetup(c, a.transports, a.now())
+	a.ring.SetRecovery(c.Agent.Recovery)
 	a.ring.Apply(s.specs())
 	a.setup.Store(s)
 	a.badConfig.Store(nil)

@@ -45,7 +45,7 @@ func (l *loader) agent(s *section) {
 	default:
 		a.SocketGID = int(gid)
 	}
-	s.later("recovery")
+	a.Recovery = s.recovery("recovery")
 	s.done("a setting of the agent")
 }
 

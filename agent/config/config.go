@@ -13,6 +13,8 @@ import (
 	"slices"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/sealsign/sealsign/agent/policy"
 	"github.com/sealsign/sealsign/agent/venue"
 )
@@ -43,7 +45,8 @@ type Agent struct {
 	RuntimeDir  string
 	Environment string
 	SocketGroup string
-	SocketGID   int // -1 where this host has no such group
+	Recovery    []age.Recipient // offline keys that each import is encrypted to as well
+	SocketGID   int             // -1 where this host has no such group
 }
 
 // TPM is [tpm].

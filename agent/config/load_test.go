@@ -90,7 +90,7 @@ func TestValues(t *testing.T) {
 func TestDigestIsThatOfSha256sum(t *testing.T) {
 	for source, files := range map[string]string{
 		"split":     "sealsign.toml conf.d/*.toml",
-		"full.toml": "sealsign.toml ca.pem",
+		"full.toml": "sealsign.toml ca.pem ops.pub",
 	} {
 		c, path := load(t, source)
 		cmd := exec.Command("sh", "-c", "sha256sum "+files+" | sha256sum")

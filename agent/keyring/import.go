@@ -34,6 +34,7 @@ func (r *Ring) Import(ctx context.Context, name string, data []byte) (number int
 	if err := c.spec.takes(given); err != nil {
 		return 0, err
 	}
+	c.given = given
 	switch c.spec.Protection {
 	case Sealed:
 		number, err = c.seal(ctx, given)
@@ -90,6 +91,7 @@ type change struct {
 	key    *key // locked
 	spec   *Spec
 	device *tpm.Device // can do what the config asks for
+	given  *credential // what an operator imports; nil: nothing is imported
 }
 
 // change locks a key that the config names. The caller unlocks it.
@@ -272,6 +274,9 @@ func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, ke
 		return 0, err
 	}
 	if err := c.write(ctx, meta, object, kept); err != nil {
+		return 0, err
+	}
+	if err := c.keepOffline(meta.Version, c.given); err != nil {
 		return 0, err
 	}
 	if err := r.list(c.key, &meta, state); err != nil {

@@ -21,6 +21,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"filippo.io/age"
+
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/tpm"
 )
@@ -38,6 +40,8 @@ type Ring struct {
 	device atomic.Pointer[tpm.Device]
 	log    *slog.Logger
 	now    func() time.Time
+
+	recovery atomic.Pointer[[]age.Recipient]
 
 	reading sync.Mutex  // held while the manifest is read and proved
 	saving  sync.Mutex  // held while it, or the stops, are written

@@ -178,14 +178,20 @@ func (s *store) read(path string, limit int64) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
-// remove deletes a version's file for good.
+// remove deletes a version's files for good.
 func (s *store) remove(name string, number int) error {
-	err := s.fs.Remove(s.version(name, number))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+	gone := 0
+	for _, path := range []string{s.version(name, number), s.offline(name, number)} {
+		switch err := s.fs.Remove(path); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			return storeFault("deleting a version", err)
+		default:
+			gone++
+		}
 	}
-	if err != nil {
-		return storeFault("deleting a version", err)
+	if gone == 0 {
+		return nil
 	}
 	return s.syncFolder(s.key(name))
 }
