@@ -84,11 +84,34 @@ func (l *Log) loadLocked() error {
 	return nil
 }
 
+// scanAndCheck reads the last segment. Where that doesn't give the tree of the last
+// checkpoint, it reads all of them: the file of hashes may have lost some in a
+// failure of the disk, and the segments haven't.
+func (ld *loader) scanAndCheck(numbers []int) error {
+	err := ld.scan(numbers)
+	if err == nil {
+		err = ld.check()
+	}
+	if err == nil || !ld.trusted {
+		return err
+	}
+	ld.log.notice("the hashes of the log don't give its last checkpoint: they are made again from all of its records")
+	ld.distrust, ld.torn, ld.seg, ld.number, ld.end, ld.hashes.pending = true, nil, nil, 0, mark{}, nil
+	if err := ld.scan(numbers); err != nil {
+		return err
+	}
+	return ld.check()
+}
+
 // loader is the state of one load.
 type loader struct {
 	log    *Log
 	hashes *hashFile
 	known  int64 // hashes that the file had
+	last   checkpoint
+
+	distrust bool // make all hashes again
+	trusted  bool // those before the last segment were taken as they are
 	torn   []cut
 	opened []*file
 	number int // of the segment that is written on
@@ -108,14 +131,10 @@ func (ld *loader) run() error {
 	if err != nil {
 		return err
 	}
-	if err := ld.scan(numbers); err != nil {
+	if ld.last, err = l.signing.file.load(l); err != nil {
 		return err
 	}
-	last, err := l.signing.file.load(l)
-	if err != nil {
-		return err
-	}
-	if err := ld.check(last); err != nil {
+	if err := ld.scanAndCheck(numbers); err != nil {
 		return err
 	}
 	for _, c := range ld.torn {
@@ -164,10 +183,12 @@ func (ld *loader) scan(numbers []int) error {
 		return ld.keepHashes(0)
 	}
 	var err error
-	if tlog.StoredHashCount(first) > ld.known {
-		err = ld.readAll(numbers[:i])
-	} else {
+	// What no checkpoint vouches for isn't signed over unseen.
+	ld.trusted = !ld.distrust && tlog.StoredHashCount(first) <= ld.known && first <= ld.last.Size
+	if ld.trusted {
 		err = ld.keepHashes(first)
+	} else {
+		err = ld.readAll(numbers[:i])
 	}
 	if err == nil {
 		err = ld.read(lines, true)
@@ -264,8 +285,8 @@ func (ld *loader) tear(seg *file, at int64) error {
 }
 
 // check compares the tree with the last checkpoint.
-func (ld *loader) check(last checkpoint) error {
-	n := ld.end.tree.n
+func (ld *loader) check() error {
+	n, last := ld.end.tree.n, ld.last
 	if last.Size > n {
 		return ld.log.errChanged(fmt.Errorf("the last checkpoint covers %d records, but only %d are there", last.Size, n))
 	}

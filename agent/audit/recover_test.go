@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -245,4 +246,48 @@ func TestNoSpaceForTheReserveAtStart(t *testing.T) {
 	none = false
 	l.writer.reserve.tried = time.Time{}
 	mustAppend(t, l, "/0")
+}
+
+// Hashes that a failing disk lost are made again from the records, whether a
+// checkpoint covers them or not; no root is signed over what is lost.
+func TestHashesThatWereLost(t *testing.T) {
+	for _, covered := range []bool{true, false} {
+		t.Run(map[bool]string{true: "under a checkpoint", false: "under none"}[covered], func(t *testing.T) {
+			dir := t.TempDir()
+			o := signed(Options{SegmentSize: 2000})
+			l, err := Open(dir, o)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 40 {
+				mustAppend(t, l, fmt.Sprint("/", i))
+				if i == 20 && covered {
+					if _, err := l.Checkpoint(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			_ = l.Close()
+			if !covered {
+				if err := os.Remove(filepath.Join(dir, "checkpoints")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			path := filepath.Join(dir, hashesName)
+			whole, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, make([]byte, len(whole)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if l, err = Open(dir, o); err != nil {
+				t.Fatal(err)
+			}
+			_ = l.Close()
+			if again, err := os.ReadFile(path); err != nil || !bytes.Equal(again, whole) {
+				t.Errorf("the hashes are not what they were: %v", err)
+			}
+		})
+	}
 }
