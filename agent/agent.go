@@ -22,6 +22,9 @@ import (
 	"github.com/sealsign/sealsign/tpm"
 )
 
+// openTimeout is how long the start, and each later try, waits for the TPM: its driver may hang.
+const openTimeout = 10 * time.Second
+
 // userAgent is what the agent calls itself where the app doesn't name itself.
 const userAgent = "sealsign"
 
@@ -88,7 +91,7 @@ func Start(ctx context.Context, opts Options) (_ *Agent, err error) {
 	if err = a.openParts(loaded); err != nil {
 		return nil, err
 	}
-	if err := a.connectTPM(ctx, loaded); err != nil {
+	if err := a.connectTPM(ctx, loaded, false); err != nil {
 		a.logger.Error("there is no TPM to use yet", "error", err)
 		a.awaiting.Go(func() { a.awaitTPM(loaded) })
 	}
@@ -137,8 +140,9 @@ func origin(environment string) string {
 	return host + "/sealsign/" + environment
 }
 
-// connectTPM opens the TPM and, the first time, ties the state folder to it.
-func (a *Agent) connectTPM(ctx context.Context, c *config.Config) (err error) {
+// connectTPM opens the TPM and, the first time or to adopt it, ties the state folder
+// to it.
+func (a *Agent) connectTPM(ctx context.Context, c *config.Config, adopt bool) (err error) {
 	a.connecting.Lock()
 	defer a.connecting.Unlock()
 	if a.device.Load() != nil {
@@ -153,11 +157,22 @@ func (a *Agent) connectTPM(ctx context.Context, c *config.Config) (err error) {
 	if err != nil {
 		return err
 	}
-	opts := tpm.Options{Device: c.TPM.Device, AllowSoftware: c.TPM.AllowSoftware, PCRs: c.TPM.PCRs, Dial: a.opts.TPM, Log: a.logger}
+	if known == nil && a.ring.Used() && !adopt {
+		return fault.New(fault.TPMUnavailable, "%s is missing in %s, and there are keys: nobody knows which TPM they belong to", hostFile, c.Agent.StateDir).
+			WithHint("bring it back from a backup; or accept the TPM that is there: sealsign store recover").Because(tpm.ErrOtherTPM)
+	}
+	opts := tpm.Options{
+		Device: c.TPM.Device, AllowSoftware: c.TPM.AllowSoftware, PCRs: c.TPM.PCRs, NVBase: c.TPM.NVBase, Dial: a.opts.TPM, Log: a.logger,
+	}
 	if known != nil {
 		opts.SRKName = known.SRKName
 	}
-	device, err := tpm.Open(ctx, opts)
+	if opts.OwnerAuth, err = ownerAuth(); err != nil {
+		return err
+	}
+	opening, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	device, err := tpm.Open(opening, opts)
 	if err != nil {
 		return err
 	}
@@ -188,7 +203,7 @@ func (a *Agent) awaitTPM(c *config.Config) {
 			return
 		case <-time.After(pause):
 		}
-		if a.connectTPM(a.ctx, c) == nil {
+		if a.connectTPM(a.ctx, c, false) == nil {
 			a.logger.Info("the TPM has come")
 			a.ring.Warm(a.ctx)
 			return
@@ -254,7 +269,7 @@ func restartNeeded(old, edited *config.Config) error {
 		"agent.state_dir":    old.Agent.StateDir == edited.Agent.StateDir,
 		"agent.runtime_dir":  old.Agent.RuntimeDir == edited.Agent.RuntimeDir,
 		"agent.socket_group": old.Agent.SocketGroup == edited.Agent.SocketGroup,
-		"[tpm]":              old.TPM.Device == edited.TPM.Device && old.TPM.AllowSoftware == edited.TPM.AllowSoftware && slices.Equal(old.TPM.PCRs, edited.TPM.PCRs),
+		"[tpm]":              old.TPM.Device == edited.TPM.Device && old.TPM.AllowSoftware == edited.TPM.AllowSoftware && old.TPM.NVBase == edited.TPM.NVBase && slices.Equal(old.TPM.PCRs, edited.TPM.PCRs),
 		"[audit]":            old.Audit == edited.Audit,
 	} {
 		if !same {

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"encoding/hex"
@@ -106,12 +107,32 @@ func (h *host) write(dir string) error {
 
 // newHost ties a state folder to the TPM.
 func newHost(ctx context.Context, device *tpm.Device, dir string) (*host, error) {
-	_, key, err := device.Attestor(ctx, nil)
+	attestor, key, err := device.Attestor(ctx, nil)
 	if err != nil {
+		return nil, err
+	}
+	if err := attestor.Close(); err != nil {
 		return nil, err
 	}
 	h := &host{SRKName: device.SRKName(), CheckpointKey: key}
 	return h, h.write(dir)
+}
+
+// ownerAuth reads the owner authorization of the TPM, where it has one, from the
+// credential tpm-owner-auth of the daemon's unit (systemd.exec(5), LoadCredentialEncrypted).
+func ownerAuth() ([]byte, error) {
+	dir := os.Getenv("CREDENTIALS_DIRECTORY")
+	if dir == "" {
+		return nil, nil
+	}
+	auth, err := os.ReadFile(filepath.Join(dir, "tpm-owner-auth"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fault.New(fault.TPMUnavailable, "the credential tpm-owner-auth can't be read: %v", err)
+	}
+	return bytes.TrimSuffix(auth, []byte("\n")), nil
 }
 
 // adoptTPM ties the state folder to another TPM than the one it belongs to. Where
@@ -126,10 +147,11 @@ func (a *Agent) adoptTPM(ctx context.Context) error {
 	}
 	c := a.setup.Load().config
 	path := filepath.Join(c.Agent.StateDir, hostFile)
-	if err := os.Rename(path, path+a.now().UTC().Format(".20060102T150405Z")); err != nil {
+	err := os.Rename(path, path+a.now().UTC().Format(".20060102T150405Z"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fault.New(fault.StoreUnavailable, "%s can't be put aside: %v", path, err).WithHint("look at the state folder's disk: sealsign doctor")
 	}
-	return a.connectTPM(ctx, c)
+	return a.connectTPM(ctx, c, true)
 }
 
 // checkpointer signs checkpoints with the host's restricted key, which it loads

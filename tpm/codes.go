@@ -77,6 +77,13 @@ func remedyFor(err error) remedy {
 	return reopen
 }
 
+// unsure is whether the TPM may have done what it answers it hasn't: the answer came
+// from a connection, or a session, that can't be trusted.
+func unsure(err error) bool {
+	code, ok := errors.AsType[tpm2.TPMRC](err)
+	return remedyFor(err) == reopen || ok && (code.Is(tpm2.TPMRCBadAuth) || code.Is(tpm2.TPMRCAuthFail))
+}
+
 // refusesParameter is whether the TPM took offence at something it was given.
 func refusesParameter(err error) bool {
 	var detail tpm2.TPMFmt1Error

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -84,6 +85,8 @@ type Device struct {
 
 	conn  *conn         // nil: lost. Of the queue's goroutine, as is
 	pause time.Duration // how long it waits before it opens the TPM again
+
+	counting sync.Mutex // held while a counter is incremented
 
 	ctx     context.Context // ended by Close, ends the queue
 	stop    context.CancelFunc

@@ -89,6 +89,8 @@ func (d *Device) ReadCounter(ctx context.Context, index uint32, auth []byte) (ui
 // incremented again; TPM_UNAVAILABLE then means that it was not incremented. A caller
 // whose context ended doesn't know, and has to read.
 func (d *Device) Increment(ctx context.Context, index uint32, auth []byte) (uint64, error) {
+	d.counting.Lock()
+	defer d.counting.Unlock()
 	before, err := d.ReadCounter(ctx, index, auth)
 	if err != nil {
 		return 0, err
@@ -110,10 +112,14 @@ func (d *Device) Increment(ctx context.Context, index uint32, auth []byte) (uint
 	if err != nil {
 		return 0, err
 	}
-	if after == before {
+	switch {
+	case after == before+1:
+		return after, nil
+	case after == before && incremented != nil:
 		return 0, incremented
 	}
-	return after, nil
+	return 0, fault.New(fault.TPMUnavailable, "a counter went from %d to %d when it was incremented", before, after).
+		WithHint("another program uses NV index %#x: tpm2_nvreadpublic shows it", d.opts.NVBase+index)
 }
 
 // awaitTPM waits until a lost TPM has come back, or ctx is over.

@@ -167,7 +167,7 @@ func (d *Device) attempt(j *job) error {
 			d.drop()
 			d.reopen()
 		}
-		if r == reopen && j.once || !p.allows(j.ctx, err) {
+		if unsure(err) && j.once || !p.allows(j.ctx, err) {
 			return lost(j, err)
 		}
 	}
@@ -209,7 +209,7 @@ type lostAnswer struct{ error }
 func (l lostAnswer) Unwrap() error { return l.error }
 
 func lost(j *job, err error) error {
-	if remedyFor(err) == reopen {
+	if unsure(err) {
 		err = lostAnswer{err}
 	}
 	return explain(j.doing, err)

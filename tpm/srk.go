@@ -93,7 +93,7 @@ func (c *conn) flushLeftovers() error {
 func explainOwner(err error) error {
 	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
 		return fault.New(fault.TPMUnavailable, "the TPM's owner authorization is missing or wrong").
-			WithHint("give the daemon the owner authorization as a systemd credential").Because(err)
+			WithHint("give the daemon the owner authorization as the credential tpm-owner-auth: LoadCredentialEncrypted= in its unit").Because(err)
 	}
 	return err
 }

@@ -58,6 +58,7 @@ func (l *loader) tpm(s *section) {
 	}
 	t.AllowSoftware = s.flag("allow_software")
 	t.PCRs = s.pcrs("pcrs")
+	t.NVBase = s.nvBase("nv_base")
 	s.done("a setting of the TPM")
 }
 
@@ -77,6 +78,19 @@ func checkDevice(device string) error {
 		return nil
 	}
 	return fmt.Errorf(`is %s; it can be a device such as "/dev/tpmrm0", "unix:/path", "tcp:host:port", or "simulator" in development builds`, clip(device))
+}
+
+// The owner's NV indexes: TCG registry of reserved TPM 2.0 handles, table 2. The
+// agent takes up to 256 from the base on.
+const firstNV, lastNV = 0x01800000, 0x01bfff00
+
+func (s *section) nvBase(name string) uint32 {
+	n, at, ok := typed[int64](s, name, "a number such as 0x01835300")
+	if ok && (n < firstNV || n > lastNV) {
+		s.problem(at, "is %#x; the owner's NV indexes are from %#x to %#x", n, firstNV, lastNV)
+		return 0
+	}
+	return uint32(n) //nolint:gosec // within the two
 }
 
 // maxPCR is the highest register of the banks that PC platforms have: TCG PC

@@ -53,7 +53,8 @@ type Agent struct {
 type TPM struct {
 	Device        string // a path, "unix:PATH", "tcp:HOST:PORT" or "simulator"
 	AllowSoftware bool
-	PCRs          []int // ascending
+	PCRs          []int  // ascending
+	NVBase        uint32 // of the NV indexes that the agent may use; 0: the usual
 }
 
 // Audit is [audit].

@@ -35,16 +35,19 @@ func (r *Ring) Suspend(name string, cancels bool) error {
 	return r.persist("suspended", "would sign again", name)
 }
 
-// Resume lets a key sign again, or all keys if name is empty.
+// Resume lets a key sign again, or all keys if name is empty, once that is written.
 func (r *Ring) Resume(name string) error {
 	keys, err := r.named(name)
 	if err != nil {
 		return err
 	}
+	if err := r.saveStops(keys...); err != nil {
+		return err
+	}
 	for _, k := range keys {
 		k.hold.Store(int32(running))
 	}
-	return r.persist("resumed", "would be suspended again", name)
+	return r.saveStops() // a suspension that came meanwhile isn't in the file any more
 }
 
 // Revoke ends a version for good, or all there are if n is 0, and deletes its
@@ -97,8 +100,8 @@ func (r *Ring) revoke(k *key, n int) (revoked []int, err error) {
 	return revoked, nil
 }
 
-// removeFiles deletes version files; all, also those that interrupted imports
-// left, if everything is revoked.
+// removeFiles deletes the files of what is revoked; all, also those that interrupted
+// imports left, if everything was. An import that came meanwhile keeps its own.
 func (r *Ring) removeFiles(k *key, numbers []int, all bool) error {
 	_ = k.lock(context.Background()) // who has the key now ends within the TPM's deadlines
 	defer k.unlock()
@@ -107,7 +110,9 @@ func (r *Ring) removeFiles(k *key, numbers []int, all bool) error {
 		if err != nil {
 			return err
 		}
-		numbers = onDisk
+		r.mu.RLock()
+		numbers = slices.DeleteFunc(onDisk, func(n int) bool { return k.versions[n] != Revoked && k.versions[n] != "" })
+		r.mu.RUnlock()
 	}
 	for _, n := range numbers {
 		if err := r.store.remove(k.name, n); err != nil {

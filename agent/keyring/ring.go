@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -107,6 +108,12 @@ func (r *Ring) keyLocked(name string) *key {
 		r.keys[name] = k
 	}
 	return k
+}
+
+// Used tells whether there are keys in the store, proved or not.
+func (r *Ring) Used() bool {
+	entries, err := os.ReadDir(r.store.keys())
+	return err != nil || len(entries) > 0
 }
 
 // SetTPM replaces the TPM: one that was missing at Open has come.

@@ -165,13 +165,17 @@ func (r *Ring) writeManifest(ctx context.Context) error {
 	return nil
 }
 
-// saveStops writes what takes rights away, where that has changed.
-func (r *Ring) saveStops() error {
+// saveStops writes what takes rights away, where that has changed, as it will be when
+// the keys given are resumed.
+func (r *Ring) saveStops(resumed ...*key) error {
 	r.saving.Lock()
 	defer r.saving.Unlock()
 	r.mu.RLock()
 	all := r.stopsLocked()
 	r.mu.RUnlock()
+	for _, k := range resumed {
+		delete(all.Keys, k.name)
+	}
 	if all.same(r.stopped) {
 		return nil
 	}
