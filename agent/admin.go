@@ -19,18 +19,18 @@ import (
 // Import seals a credential as a new version of a key. The JSON is wiped.
 func (a *Agent) Import(ctx context.Context, who *caller.Caller, name string, credential []byte) (version int, err error) {
 	defer clear(credential)
-	err = a.act(who, "key.import", name, func() (err error) {
+	err = a.act(who, "key.import", name, func() (int, error) {
 		version, err = a.ring.Import(ctx, name, credential)
-		return err
+		return version, err
 	})
 	return version, err
 }
 
 // Generate makes a pending version inside the TPM and gives its public key.
 func (a *Agent) Generate(ctx context.Context, who *caller.Caller, name string) (version int, publicPEM []byte, register string, err error) {
-	err = a.act(who, "key.generate", name, func() (err error) {
+	err = a.act(who, "key.generate", name, func() (int, error) {
 		version, publicPEM, err = a.ring.Generate(ctx, name)
-		return err
+		return version, err
 	})
 	if k := a.setup.Load().keys[name]; k != nil {
 		register = k.venue.Register(k.algorithm)
@@ -40,25 +40,25 @@ func (a *Agent) Generate(ctx context.Context, who *caller.Caller, name string) (
 
 // Resume lets a key, or with an empty name all of them, sign again.
 func (a *Agent) Resume(ctx context.Context, who *caller.Caller, name string) error {
-	return a.act(who, "key.resume", name, func() error { return a.ring.Resume(name) })
+	return a.act(who, "key.resume", name, func() (int, error) { return 0, a.ring.Resume(name) })
 }
 
 // RecoverStore accepts a state folder that isn't the newest of this host's, or a TPM
 // that isn't the one it belongs to. Every version is pending afterwards.
 func (a *Agent) RecoverStore(ctx context.Context, who *caller.Caller) (recovered []keyring.Recovered, err error) {
-	err = a.act(who, "store.recover", "", func() (err error) {
-		if err = a.adoptTPM(ctx); err != nil {
-			return err
+	err = a.act(who, "store.recover", "", func() (int, error) {
+		if err := a.adoptTPM(ctx); err != nil {
+			return 0, err
 		}
 		recovered, err = a.ring.Recover(ctx)
-		return err
+		return 0, err
 	})
 	return recovered, err
 }
 
 // Rebind accepts the config's venue settings for the versions that were sealed with others.
 func (a *Agent) Rebind(ctx context.Context, who *caller.Caller, name string) error {
-	return a.act(who, "key.rebind", name, func() error { return a.ring.Rebind(ctx, name) })
+	return a.act(who, "key.rebind", name, func() (int, error) { return 0, a.ring.Rebind(ctx, name) })
 }
 
 // Suspend stops a key, or with an empty name all of them. When it returns,
@@ -70,12 +70,12 @@ func (a *Agent) Suspend(ctx context.Context, who *caller.Caller, name string, ca
 		operation = "key.suspend-to-cancels"
 	}
 	err := a.ring.Suspend(name, cancelOnly)
-	return a.acted(who, operation, name, err)
+	return a.acted(who, operation, name, 0, err)
 }
 
 // Revoke ends a version of a key for good, or with version 0 all there are.
 func (a *Agent) Revoke(ctx context.Context, who *caller.Caller, name string, version int) error {
-	return a.acted(who, "key.revoke", name, a.ring.Revoke(name, version))
+	return a.acted(who, "key.revoke", name, version, a.ring.Revoke(name, version))
 }
 
 // PublicKey gives the public key of an asymmetric version, 0 being the newest

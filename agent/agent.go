@@ -127,7 +127,7 @@ func (a *Agent) openParts(c *config.Config) (err error) {
 	if err != nil {
 		a.logger.Error("the ledger can't be used yet", "error", err)
 	}
-	a.ring, err = keyring.Open(dir, nil, keyring.Options{Log: a.logger, Now: a.now})
+	a.ring, err = keyring.Open(dir, nil, keyring.Options{Log: a.logger, Now: a.now, Switched: a.switched})
 	return err
 }
 

@@ -200,25 +200,41 @@ func (a *Agent) adminRecord(who *caller.Caller, operation, key string, failed er
 	return r
 }
 
+// switched records that another version of a key signs from now on.
+func (a *Agent) switched(key string, version int) {
+	record := a.adminRecord(nil, "key.switch", key, nil)
+	record.Version = version
+	a.append(record)
+}
+
 // act does what gives power: it is recorded first, and not done without a record.
-func (a *Agent) act(who *caller.Caller, operation, key string, do func() error) error {
+// The version that came of it is in a second record.
+func (a *Agent) act(who *caller.Caller, operation, key string, do func() (version int, err error)) error {
 	record := a.adminRecord(who, operation, key, nil)
 	id, err := a.log.Append(record, true)
 	if err != nil {
 		return err
 	}
-	if err := do(); err != nil {
+	version, err := do()
+	record.Version = version
+	if err != nil {
 		refusal := fault.From(err)
 		a.appendOutcome(record, id, refusal)
 		return refusal
+	}
+	if version != 0 {
+		record.Kind, record.Of, record.Time = audit.KindOutcome, id, a.now()
+		a.append(record)
 	}
 	return nil
 }
 
 // acted records what takes power away: it is done by then, and stays done where
 // the log can't take the record. The error says both.
-func (a *Agent) acted(who *caller.Caller, operation, key string, failed error) error {
-	_, err := a.log.Append(a.adminRecord(who, operation, key, failed), true)
+func (a *Agent) acted(who *caller.Caller, operation, key string, version int, failed error) error {
+	record := a.adminRecord(who, operation, key, failed)
+	record.Version = version
+	_, err := a.log.Append(record, true)
 	switch {
 	case failed != nil:
 		return failed

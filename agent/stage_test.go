@@ -260,7 +260,7 @@ func (s *stage) recorded(what string, fits func(*audit.Record) bool) (found *aud
 // eventually waits for what happens in the background.
 func (s *stage) eventually(what string, is func() bool) {
 	s.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); !is(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.Fatalf("%s did not happen", what)
 		}

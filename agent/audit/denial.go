@@ -2,6 +2,7 @@ package audit
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,13 +58,17 @@ func (l *Log) AppendDenial(r *Record) (uint64, error) {
 	return id, err
 }
 
+// durableDenials are operations whose attempt is to be on disk, however the log is synced.
+var durableDenials = []string{"withdraw", "transfer", "admin"}
+
 // appendDenial leaves effects out that are too long for a record: what is left
 // tells that it was tried.
 func (l *Log) appendDenial(r *Record) (uint64, error) {
-	id, err := l.Append(r, false)
+	durable := slices.Contains(durableDenials, r.Operation)
+	id, err := l.Append(r, durable)
 	if errors.Is(err, fault.BadRequest) {
 		r.Effects = nil
-		id, err = l.Append(r, false)
+		id, err = l.Append(r, durable)
 	}
 	return id, err
 }

@@ -112,11 +112,11 @@ type loader struct {
 
 	distrust bool // make all hashes again
 	trusted  bool // those before the last segment were taken as they are
-	torn   []cut
-	opened []*file
-	number int // of the segment that is written on
-	seg    *file
-	end    mark
+	torn     []cut
+	opened   []*file
+	number   int // of the segment that is written on
+	seg      *file
+	end      mark
 }
 
 // cut is what is to be set aside of a segment.

@@ -45,7 +45,7 @@ func TestTailFollowsThroughSegments(t *testing.T) {
 	l := openLog(t, dir, signed(Options{SegmentSize: 1500}))
 	mustAppend(t, l, "/before")
 	mustAppend(t, l, "/last")
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	reader, writer := io.Pipe()
 	var done sync.WaitGroup

@@ -276,10 +276,12 @@ func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, ke
 	if err := c.write(ctx, meta, object, kept); err != nil {
 		return 0, err
 	}
-	if err := c.keepOffline(meta.Version, c.given); err != nil {
-		return 0, err
+	err = c.keepOffline(meta.Version, c.given)
+	if err == nil {
+		err = r.list(c.key, &meta, state)
 	}
-	if err := r.list(c.key, &meta, state); err != nil {
+	if err != nil {
+		_ = r.store.remove(name, meta.Version) // what isn't listed is of no use, and may be on a full disk
 		return 0, err
 	}
 	return meta.Version, nil

@@ -33,6 +33,8 @@ type Options struct {
 	FS  FS               // faults of the disk, for tests
 	Log *slog.Logger     // nil: none
 	Now func() time.Time // nil: the system's clock
+	// Switched is told, once it is written, which version of a key signs from now on.
+	Switched func(key string, version int)
 }
 
 // Ring is all keys of one state folder. Its methods may be called from many goroutines.
@@ -42,6 +44,7 @@ type Ring struct {
 	log    *slog.Logger
 	now    func() time.Time
 
+	switched func(key string, version int)
 	recovery atomic.Pointer[[]age.Recipient]
 
 	reading sync.Mutex  // held while the manifest is read and proved
@@ -84,7 +87,10 @@ func Open(dir string, device *tpm.Device, o Options) (*Ring, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	r := &Ring{store: s, log: o.Log, now: o.Now, keys: make(map[string]*key)}
+	if o.Switched == nil {
+		o.Switched = func(string, int) {}
+	}
+	r := &Ring{store: s, log: o.Log, now: o.Now, switched: o.Switched, keys: make(map[string]*key)}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.device.Store(device)
 	r.readStops()

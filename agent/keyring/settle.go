@@ -197,6 +197,7 @@ func (r *Ring) activate(k *key, n int) error {
 	err := r.save()
 	if err == nil {
 		r.log.Info("a key's version was switched", "key", k.name, "from", old, "to", n)
+		r.switched(k.name, n)
 		return nil
 	}
 	r.mu.Lock()

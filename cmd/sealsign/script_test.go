@@ -74,11 +74,11 @@ func exits(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 // until PATTERN PROGRAM [ARGS]: the program is run again and again until its
-// standard output matches, for ten seconds.
+// standard output matches, for thirty seconds.
 func until(ts *testscript.TestScript, _ bool, args []string) {
 	pattern, err := regexp.Compile("(?m)" + args[0])
 	ts.Check(err)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		program := exec.Command(args[1], args[2:]...)
 		program.Env = append(os.Environ(), "SEALSIGN_RUNTIME_DIR="+ts.Getenv("SEALSIGN_RUNTIME_DIR"))
 		text, _ := program.Output() // what it prints decides

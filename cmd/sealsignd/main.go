@@ -67,6 +67,8 @@ func main() {
 // serve runs the daemon until ctx ends. ready, if given, is called when the sockets are open.
 func serve(ctx context.Context, path string, ready func(*agent.Agent)) error {
 	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP) // from the first moment, for it would end the process
 	a, err := agent.Start(ctx, agent.Options{Config: path, Logger: logger})
 	if err != nil {
 		return err
@@ -79,7 +81,7 @@ func serve(ctx context.Context, path string, ready func(*agent.Agent)) error {
 	s := server.New(a, logger)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(sockets) }()
-	go reloadOnHangup(ctx, a)
+	go reloadOn(ctx, hangup, a)
 	go a.Watch(ctx)
 	logger.Info("ready", "version", buildVersion(), "runtime_dir", a.RuntimeDir(), "environment", a.Environment())
 	if ready != nil {
@@ -98,9 +100,7 @@ func serve(ctx context.Context, path string, ready func(*agent.Agent)) error {
 	return <-served
 }
 
-func reloadOnHangup(ctx context.Context, a *agent.Agent) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
+func reloadOn(ctx context.Context, hangup <-chan os.Signal, a *agent.Agent) {
 	for {
 		select {
 		case <-hangup:
