@@ -15,9 +15,14 @@ const maxPairs = 4096
 // denials merges repeated denials of one caller and rule into one line a second. A
 // caller can't hide what it tried behind something milder: the operations are told apart.
 type denials struct {
-	mu    sync.Mutex
-	pairs map[denialKey]*denial
+	mu       sync.Mutex
+	pairs    map[denialKey]*denial
+	distinct map[denialKey]int // how many pairs differ in key and message only
 }
+
+// maxDistinct is how many messages of one caller and rule get lines of their own in
+// a second: noise must neither hide a probe nor fill the disk.
+const maxDistinct = 32
 
 // denialKey tells denials apart. A caller that isn't known by name is known by its uid.
 type denialKey struct {
@@ -26,6 +31,16 @@ type denialKey struct {
 	rule      string
 	reason    string
 	operation string
+
+	// What tells apart the denials of one rule, or of none. Both are empty for those
+	// above maxDistinct.
+	key, message string
+}
+
+// alike is the key of all that differ in key and message only.
+func (k denialKey) alike() denialKey {
+	k.key, k.message = "", ""
+	return k
 }
 
 // denial is a denial that was written, and those since.
@@ -44,11 +59,12 @@ func (l *Log) AppendDenial(r *Record) (uint64, error) {
 	if r.Time.IsZero() {
 		r.Time = l.opts.Now()
 	}
-	key := denialKey{caller: r.Caller, rule: r.Rule, reason: r.Reason, operation: r.Operation}
+	key := denialKey{caller: r.Caller, rule: r.Rule, reason: r.Reason, operation: r.Operation, key: r.Key, message: r.Message}
 	if r.Caller == "" {
 		key.uid = r.UID
 	}
-	if id, merged := l.denials.merge(key, r); merged {
+	key, id, merged := l.denials.merge(key, r)
+	if merged {
 		return id, l.Healthy()
 	}
 	id, err := l.appendDenial(r)
@@ -73,17 +89,22 @@ func (l *Log) appendDenial(r *Record) (uint64, error) {
 	return id, err
 }
 
-// merge counts a denial whose like was written lately.
-func (ds *denials) merge(key denialKey, r *Record) (id uint64, merged bool) {
+// merge counts a denial whose like was written lately. Else it gives the key that the
+// denial is to be tracked by.
+func (ds *denials) merge(key denialKey, r *Record) (_ denialKey, id uint64, merged bool) {
 	ds.mu.Lock()
 	defer ds.mu.Unlock()
 	d := ds.pairs[key]
+	if d == nil && ds.distinct[key.alike()] >= maxDistinct {
+		key = key.alike()
+		d = ds.pairs[key]
+	}
 	if d == nil {
-		return 0, false
+		return key, 0, false
 	}
 	d.count++
 	d.last = *r
-	return d.id, true
+	return key, d.id, true
 }
 
 // track notes that a denial was written; those that follow are merged.
@@ -94,6 +115,7 @@ func (ds *denials) track(key denialKey, id uint64, now time.Time) {
 	if d == nil && len(ds.pairs) < maxPairs {
 		d = new(denial)
 		ds.pairs[key] = d
+		ds.distinct[key.alike()]++
 	}
 	if d != nil {
 		d.id, d.since = id, now
@@ -111,8 +133,14 @@ func (l *Log) flushDenials(all bool) {
 		case !all && now.Sub(d.since).Abs() < syncEvery:
 		case d.count == 0:
 			delete(ds.pairs, key)
+			if ds.distinct[key.alike()]--; ds.distinct[key.alike()] == 0 {
+				delete(ds.distinct, key.alike())
+			}
 		default:
 			d.last.Count, d.count = d.count, 0
+			if key == key.alike() && d.last.Message != "" {
+				d.last.Message = "the last of several refusals: " + d.last.Message
+			}
 			due[key] = d.last
 		}
 	}

@@ -141,3 +141,37 @@ func TestDenialsOfOtherOperationsAreNotMerged(t *testing.T) {
 		t.Errorf("the log has %v, want %v", got, want)
 	}
 }
+
+// Noise of one kind doesn't hide what else was tried, and doesn't fill the disk.
+func TestNoiseHidesNoProbe(t *testing.T) {
+	l := openLog(t, t.TempDir(), signed(Options{}))
+	deny := func(message string) {
+		t.Helper()
+		r := denied("alpha", "")
+		r.Reason, r.Message = "BAD_REQUEST", message
+		if _, err := l.AppendDenial(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 100 {
+		deny("noise")
+	}
+	deny("a probe")
+	for i := range 1000 {
+		deny(fmt.Sprint("noise ", i))
+	}
+	_ = l.Close()
+	all := readAll(t, l.dir)
+	probes, last := 0, all[len(all)-1]
+	for _, r := range all {
+		if r.Message == "a probe" {
+			probes++
+		}
+	}
+	if probes != 1 || len(all) > 2*maxDistinct {
+		t.Errorf("%d lines, %d of the probe", len(all), probes)
+	}
+	if last.Count == 0 {
+		t.Errorf("the last line is %+v", last)
+	}
+}

@@ -132,6 +132,7 @@ func newLog(dir string, opts Options) *Log {
 	l := &Log{dir: dir, opts: opts}
 	l.writer.hasher = newLeafHasher()
 	l.denials.pairs = make(map[denialKey]*denial)
+	l.denials.distinct = make(map[denialKey]int)
 	l.signing.file = noteFile{path: filepath.Join(dir, checkpointsName), fault: opts.Fault}
 	l.SetSigner(opts.Public, opts.Sign)
 	return l

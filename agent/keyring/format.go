@@ -12,11 +12,19 @@ import (
 // writes. It reads no newer one; it is to read the one before it.
 const stateFormat = 1
 
+// errNewer: nothing is wrong with it but its reader.
+var errNewer = errors.New("a newer sealsign wrote it")
+
+const newerHint = "run that version of sealsignd, or a newer one"
+
 // decodeState reads JSON of the store that has a "format".
 func decodeState(data []byte, into any) error {
 	var head struct{ Format int }
 	if err := json.Unmarshal(data, &head); err != nil {
 		return errors.New("its JSON is cut short or damaged")
+	}
+	if head.Format > stateFormat {
+		return fmt.Errorf("it has format %d: %w", head.Format, errNewer)
 	}
 	if head.Format != stateFormat {
 		return fmt.Errorf("it has format %d, and this sealsign knows format %d", head.Format, stateFormat)

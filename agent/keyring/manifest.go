@@ -142,7 +142,9 @@ func (s *store) writeManifest(m *manifest, a *anchor) error {
 // untrusted is what every key answers while the manifest is not the last one that
 // this agent wrote with this TPM.
 func untrusted(why error) *fault.Error {
-	return fault.New(fault.StoreUntrusted, "the manifest of the keys is not to be trusted: %v", why).
-		WithHint("if you restored the state folder or replaced the TPM: sealsign store recover; else find out who changed it").
-		Because(why)
+	refusal := fault.New(fault.StoreUntrusted, "the manifest of the keys is not to be trusted: %v", why).Because(why)
+	if errors.Is(why, errNewer) {
+		return refusal.WithHint(newerHint)
+	}
+	return refusal.WithHint("if you restored the state folder or replaced the TPM: sealsign store recover; else find out who changed it")
 }

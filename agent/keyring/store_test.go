@@ -222,7 +222,11 @@ func TestManifestThatCannotBeUsed(t *testing.T) {
 		if data == string(original) {
 			t.Fatalf("%s: nothing was changed", what)
 		}
-		useRefused(t, r, "main", fault.StoreUntrusted, "sealsign store recover")
+		hint := "sealsign store recover"
+		if what == "a newer format" {
+			hint = newerHint
+		}
+		useRefused(t, r, "main", fault.StoreUntrusted, hint)
 		_, err := r.Import(t.Context(), "main", hmacCredential("beta"))
 		refused(t, err, fault.StoreUntrusted, "")
 		must(t, r.Suspend("main", false))

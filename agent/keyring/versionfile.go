@@ -226,9 +226,11 @@ const damagedHint = "bring the file back from a backup of this host, or import t
 
 // damaged says that a version's file can't be used.
 func damaged(name string, number int, why error) *fault.Error {
-	return fault.New(fault.KeyDamaged, "the file of version %d of key %s can't be used: %v", number, name, why).
-		WithHint(damagedHint, name).
-		Because(why)
+	refusal := fault.New(fault.KeyDamaged, "the file of version %d of key %s can't be used: %v", number, name, why).Because(why)
+	if errors.Is(why, errNewer) {
+		return refusal.WithHint(newerHint)
+	}
+	return refusal.WithHint(damagedHint, name)
 }
 
 // loadObject loads the key that signs inside the TPM. c holds what authorizes it.
