@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -21,19 +22,20 @@ func TestActsAreRecorded(t *testing.T) {
 		do             func(*agent.Agent) error
 		reason         fault.Reason // of its failure
 		before         bool         // it is recorded before it is done, so that its failure has an outcome
+		version        int          // that it made or ended; of what is recorded before, in its outcome
 	}{
-		{"key.import", "okx", func(a *agent.Agent) error { _, err := a.Import(ctx, s.me, "okx", good.JSON()); return err }, "", true},
-		{"key.import", "okx", func(a *agent.Agent) error { _, err := a.Import(ctx, s.me, "okx", []byte(`{}`)); return err }, fault.BadRequest, true},
-		{"key.import", "nobodys", func(a *agent.Agent) error { _, err := a.Import(ctx, s.me, "nobodys", good.JSON()); return err }, fault.KeyUnknown, true},
-		{"key.generate", "bybit", func(a *agent.Agent) error { _, _, _, err := a.Generate(ctx, s.me, "bybit"); return err }, "", true},
-		{"key.generate", "okx", func(a *agent.Agent) error { _, _, _, err := a.Generate(ctx, s.me, "okx"); return err }, fault.KeyUnsupported, true},
-		{"key.suspend", "okx", func(a *agent.Agent) error { return a.Suspend(ctx, s.me, "okx", false) }, "", false},
-		{"key.suspend-to-cancels", "", func(a *agent.Agent) error { return a.Suspend(ctx, s.me, "", true) }, "", false},
-		{"key.suspend", "nobodys", func(a *agent.Agent) error { return a.Suspend(ctx, s.me, "nobodys", false) }, fault.KeyUnknown, false},
-		{"key.resume", "", func(a *agent.Agent) error { return a.Resume(ctx, s.me, "") }, "", true},
-		{"key.rebind", "okx", func(a *agent.Agent) error { return a.Rebind(ctx, s.me, "okx") }, "", true},
-		{"key.revoke", "okx", func(a *agent.Agent) error { return a.Revoke(ctx, s.me, "okx", 1) }, "", false},
-		{"key.revoke", "okx", func(a *agent.Agent) error { return a.Revoke(ctx, s.me, "okx", 7) }, fault.KeyEmpty, false},
+		{"key.import", "okx", func(a *agent.Agent) error { _, err := a.Import(ctx, s.me, "okx", good.JSON()); return err }, "", true, 2},
+		{"key.import", "okx", func(a *agent.Agent) error { _, err := a.Import(ctx, s.me, "okx", []byte(`{}`)); return err }, fault.BadRequest, true, 0},
+		{"key.import", "nobodys", func(a *agent.Agent) error { _, err := a.Import(ctx, s.me, "nobodys", good.JSON()); return err }, fault.KeyUnknown, true, 0},
+		{"key.generate", "bybit", func(a *agent.Agent) error { _, _, _, err := a.Generate(ctx, s.me, "bybit"); return err }, "", true, 1},
+		{"key.generate", "okx", func(a *agent.Agent) error { _, _, _, err := a.Generate(ctx, s.me, "okx"); return err }, fault.KeyUnsupported, true, 0},
+		{"key.suspend", "okx", func(a *agent.Agent) error { return a.Suspend(ctx, s.me, "okx", false) }, "", false, 0},
+		{"key.suspend-to-cancels", "", func(a *agent.Agent) error { return a.Suspend(ctx, s.me, "", true) }, "", false, 0},
+		{"key.suspend", "nobodys", func(a *agent.Agent) error { return a.Suspend(ctx, s.me, "nobodys", false) }, fault.KeyUnknown, false, 0},
+		{"key.resume", "", func(a *agent.Agent) error { return a.Resume(ctx, s.me, "") }, "", true, 0},
+		{"key.rebind", "okx", func(a *agent.Agent) error { return a.Rebind(ctx, s.me, "okx") }, "", true, 0},
+		{"key.revoke", "okx", func(a *agent.Agent) error { return a.Revoke(ctx, s.me, "okx", 1) }, "", false, 1},
+		{"key.revoke", "okx", func(a *agent.Agent) error { return a.Revoke(ctx, s.me, "okx", 7) }, fault.KeyEmpty, false, 7},
 	} {
 		t.Run(strings.TrimSpace(act.operation+" "+act.key+" "+string(act.reason)), func(t *testing.T) {
 			known := len(s.records())
@@ -41,13 +43,13 @@ func TestActsAreRecorded(t *testing.T) {
 			if (act.reason == "") != (err == nil) || err != nil && fault.From(err).Reason != act.reason {
 				t.Errorf("got %v, want %q", err, act.reason)
 			}
-			added := s.records()[known:]
+			added := slices.DeleteFunc(s.records()[known:], func(r *audit.Record) bool { return r.Operation != act.operation })
 			first := added[0]
 			if first.Kind != audit.KindAdmin || first.Operation != act.operation || first.Key != act.key || first.Caller != "operator" || first.PID != s.me.PID || first.UID != s.me.UID {
 				t.Errorf("recorded %+v", first)
 			}
 			last := added[len(added)-1]
-			if last.Reason != string(act.reason) || (len(added) == 2) != (act.before && err != nil) {
+			if last.Reason != string(act.reason) || last.Version != act.version || (len(added) == 2) != (act.before && (err != nil || act.version != 0)) {
 				t.Errorf("recorded %d, the last %+v", len(added), last)
 			}
 			if len(added) == 2 && (last.Kind != audit.KindOutcome || last.Of != first.ID) {

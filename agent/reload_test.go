@@ -139,3 +139,14 @@ func TestAVenueThatMoved(t *testing.T) {
 	}
 	s.must(s.ask("okx", balance))
 }
+
+// A switch by an edit of the config is in the log, with the version that signs from then on.
+func TestASwitchIsRecorded(t *testing.T) {
+	s := set(t, scene{keys: []key{{venue: "okx", algorithm: "hmac-sha256"}}})
+	if _, err := s.agent.Import(t.Context(), s.me, "okx", s.venues.Credential("okx", "hmac-sha256").JSON()); err != nil {
+		t.Fatal(err)
+	}
+	s.recorded("the switch", func(r *audit.Record) bool {
+		return r.Kind == audit.KindAdmin && r.Operation == "key.switch" && r.Key == "okx" && r.Version == 2 && r.Caller == "sealsignd"
+	})
+}
