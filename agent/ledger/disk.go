@@ -127,6 +127,7 @@ func (l *Ledger) read() error {
 		}
 		*l.markLocked(k) = mark{used: value, reserved: value}
 	}
+	l.saw(marks[latest])
 	return nil
 }
 

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -11,7 +10,7 @@ import (
 )
 
 const (
-	header     = "sealsign ledger 1\n"
+	header     = "sealsign ledger 2\n" // of what is written
 	headerName = "sealsign ledger "
 	// prefixSize is that of an entry's length and checksum, fixedSize that of its kind and mark.
 	prefixSize = 8
@@ -19,6 +18,12 @@ const (
 	// maxName bounds a name: two config names and a path between them are far shorter.
 	maxName = 1024
 )
+
+// kindsOf has the headers that are read, and which kinds of entries may be below each.
+var kindsOf = map[string]string{
+	"sealsign ledger 1\n": "nl",
+	header:                "nltu",
+}
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -38,8 +43,9 @@ func checksum(entry []byte) uint32 {
 	return crc32.Update(crc32.Checksum(entry[:4], castagnoli), castagnoli, entry[prefixSize:])
 }
 
-// nextEntry reads the entry that data begins with; size is its length, 0 if there is none.
-func nextEntry(data []byte) (k id, mark uint64, size int) {
+// nextEntry reads the entry of one of the kinds that data begins with; size is its
+// length, 0 if there is none.
+func nextEntry(data []byte, kinds string) (k id, mark uint64, size int) {
 	if len(data) < prefixSize+fixedSize+1 {
 		return id{}, 0, 0
 	}
@@ -53,7 +59,7 @@ func nextEntry(data []byte) (k id, mark uint64, size int) {
 	}
 	k = id{kind(entry[prefixSize]), string(entry[prefixSize+fixedSize:])}
 	mark = binary.LittleEndian.Uint64(entry[prefixSize+1:])
-	if k.kind != nonce && k.kind != limit || mark > math.MaxInt64 {
+	if strings.IndexByte(kinds, byte(k.kind)) < 0 || mark > math.MaxInt64 {
 		return id{}, 0, 0
 	}
 	return k, mark, len(entry)
@@ -63,7 +69,8 @@ var errFormat = errors.New("a newer version of sealsign wrote it")
 
 // parse reads a whole file. What lies from end on is a torn tail.
 func parse(data []byte) (marks map[id]uint64, end int, err error) {
-	if !bytes.HasPrefix(data, []byte(header)) {
+	kinds, known := kindsOf[string(data[:min(len(data), len(header))])] // all headers are as long
+	if !known {
 		line, _, _ := strings.Cut(string(data[:min(len(data), 64)]), "\n")
 		if strings.HasPrefix(line, headerName) && len(line) > len(headerName) {
 			return nil, 0, fmt.Errorf("its format is %q: %w", line[len(headerName):], errFormat)
@@ -72,7 +79,7 @@ func parse(data []byte) (marks map[id]uint64, end int, err error) {
 	}
 	marks = make(map[id]uint64)
 	for end = len(header); end < len(data); {
-		k, mark, size := nextEntry(data[end:])
+		k, mark, size := nextEntry(data[end:], kinds)
 		if size == 0 {
 			break
 		}
@@ -80,7 +87,7 @@ func parse(data []byte) (marks map[id]uint64, end int, err error) {
 		end += size
 	}
 	for at := end + 1; at < len(data); at++ {
-		if _, _, size := nextEntry(data[at:]); size > 0 {
+		if _, _, size := nextEntry(data[at:], kinds); size > 0 {
 			return nil, 0, fmt.Errorf("damaged at byte %d, with whole entries behind it", end)
 		}
 	}

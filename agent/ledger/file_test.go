@@ -26,7 +26,11 @@ var (
 	entryA = appendEntry(nil, id{nonce, "a"}, 1000)
 	entryB = appendEntry(nil, id{limit, "a"}, 2000)
 	entryC = appendEntry(nil, id{nonce, "c"}, 3000)
+	entryT = appendEntry(nil, latest, 4000)
+	entryU = appendEntry(nil, id{use, "a"}, 5000)
 )
+
+const headerBefore = "sealsign ledger 1\n"
 
 func TestOpenOfAnyFile(t *testing.T) {
 	whole := file(entryA, entryB, entryC)
@@ -48,7 +52,9 @@ func TestOpenOfAnyFile(t *testing.T) {
 		{name: "zeros in the middle", data: append(append(bytes.Clone(whole), make([]byte, 100)...), entryA...), refuse: "damaged"},
 		{name: "empty", data: nil, refuse: "does not begin as a ledger"},
 		{name: "something else", data: []byte("{}"), refuse: "does not begin as a ledger"},
-		{name: "newer format", data: []byte("sealsign ledger 2\n???"), refuse: `its format is "2"`},
+		{name: "the format before", data: append([]byte(headerBefore), bytes.Join([][]byte{entryA, entryB, entryC}, nil)...)},
+		{name: "a time in the format before", data: append([]byte(headerBefore), append(bytes.Clone(entryT), entryA...)...), refuse: "damaged at byte 18"},
+		{name: "newer format", data: []byte("sealsign ledger 3\n???"), refuse: `its format is "3"`},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -103,7 +109,8 @@ func checkTorn(t *testing.T, path string, want int) {
 func FuzzOpen(f *testing.F) {
 	whole := file(entryA, entryB, entryC)
 	for _, seed := range [][]byte{whole, file(), nil, whole[:len(whole)-3], flip(whole, len(header)+len(entryA)+1),
-		append(bytes.Clone(whole), make([]byte, 64)...), []byte("sealsign ledger 2\n")} {
+		append(bytes.Clone(whole), make([]byte, 64)...), []byte("sealsign ledger 3\n"),
+		file(entryT, entryU, entryA, entryT), append([]byte(headerBefore), whole[len(header):]...), append([]byte(headerBefore), entryT...)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, data []byte) {

@@ -1,6 +1,6 @@
 // Package ledger keeps the numbers that must not go back: the last nonce handed
-// out for each key, and how much of each limit is used. They survive restarts,
-// kill -9, a crash of the host and a clock that is set back.
+// out for each key, how much of each limit is used, and the latest time ever seen.
+// They survive restarts, kill -9, a crash of the host and a clock that is set back.
 //
 // # Reserved ahead
 //
@@ -9,18 +9,20 @@
 // by ten seconds' worth and synced before the number is handed out. All calls in
 // between do no I/O. After a crash the numbers start at the marks, so that a nonce
 // is never given twice and a limit is at worst over-counted. A clean Close writes
-// what was really used.
+// what was really used. Times (time.go) are not reserved ahead: they are written as
+// they are, and seldom.
 //
 // # The file
 //
-// A header line, "sealsign ledger 1\n", whose number is the format, and then
+// A header line, "sealsign ledger 2\n", whose number is the format, and then
 // entries:
 //
 //	length   4 bytes, little-endian: of the payload
 //	checksum 4 bytes, little-endian: CRC-32C of the length and the payload
-//	payload  1 byte kind ('n' nonce, 'l' limit), 8 bytes mark (little-endian), the name
+//	payload  1 byte kind, 8 bytes mark (little-endian), the name
 //
-// Of several entries with one name the highest mark counts. Entries are only
+// The kinds are 'n' (nonce), 'l' (limit), 't' (the latest time seen) and 'u' (the last
+// use of a key). Format 1, which is still read, has the first two. Of several entries with one name the highest mark counts. Entries are only
 // appended, each with one write and one fsync; the whole file is replaced
 // (write-new, fsync, rename, fsync the folder) when it has grown, at Close, and
 // after any failed write: a handle whose write or fsync failed is never used again.
@@ -42,6 +44,7 @@ import (
 	"math"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealsign/sealsign/internal/fault"
@@ -75,6 +78,8 @@ type Ledger struct {
 	closed bool
 	last   error // why file is nil
 
+	seen atomic.Uint64 // the latest time; it is read for each signature
+
 	// disk guards what follows and is held during I/O; it is locked before mu.
 	disk   sync.Mutex
 	lock   *os.File // holds the lock file; nil until the ledger is loaded
@@ -89,6 +94,8 @@ type kind byte
 const (
 	nonce kind = 'n'
 	limit kind = 'l'
+	clock kind = 't'
+	use   kind = 'u'
 )
 
 type id struct {
@@ -131,7 +138,7 @@ func (l *Ledger) Nonce(name string, now time.Time) (uint64, error) {
 			return n, nil
 		}
 		l.mu.Unlock()
-		if err := l.raise(k, n); err != nil {
+		if err := l.raise(k, n, ahead); err != nil {
 			return 0, err
 		}
 	}
@@ -160,6 +167,7 @@ func (l *Ledger) Close() error {
 		return nil
 	}
 	l.closed = true
+	l.markLocked(latest).used = l.seen.Load()
 	for _, m := range l.marks {
 		m.reserved = m.used
 	}
@@ -187,8 +195,8 @@ func (l *Ledger) markLocked(k id) *mark {
 	return m
 }
 
-// raise puts on disk that the number k may be used up to need, and a while beyond.
-func (l *Ledger) raise(k id, need uint64) error {
+// raise puts on disk that the number k may be used up to need, and spare beyond.
+func (l *Ledger) raise(k id, need, spare uint64) error {
 	l.disk.Lock()
 	defer l.disk.Unlock()
 	l.mu.Lock()
@@ -199,7 +207,7 @@ func (l *Ledger) raise(k id, need uint64) error {
 		return nil // by another goroutine, meanwhile
 	case closed:
 		return fault.New(fault.LedgerUnavailable, "the ledger is closed")
-	case need > math.MaxInt64-ahead:
+	case need > math.MaxInt64-spare:
 		return fault.New(fault.LedgerUnavailable, "the number %q is used up: the clock must have stood at the end of time", k.name)
 	case len(k.name) == 0 || len(k.name) > maxName:
 		return fault.New(fault.InternalError, "a name in the ledger has 1 to %d bytes, not %d", maxName, len(k.name))
@@ -207,11 +215,11 @@ func (l *Ledger) raise(k id, need uint64) error {
 	if err := l.ready(); err != nil {
 		return err
 	}
-	if err := l.put(k, need+ahead); err != nil {
+	if err := l.put(k, need+spare); err != nil {
 		return l.fail(err)
 	}
 	l.mu.Lock()
-	l.markLocked(k).reserved = need + ahead
+	l.markLocked(k).reserved = need + spare
 	l.mu.Unlock()
 	l.compact()
 	return nil

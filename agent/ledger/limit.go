@@ -52,7 +52,7 @@ func (l *Ledger) Reserve(now time.Time, c Charge) error {
 			return nil
 		}
 		l.mu.Unlock()
-		if err := l.raise(k, full); err != nil {
+		if err := l.raise(k, full, ahead); err != nil {
 			return err
 		}
 	}
