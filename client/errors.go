@@ -43,6 +43,7 @@ const (
 	KeyEmpty            = fault.KeyEmpty
 	KeyPending          = fault.KeyPending
 	KeySuspended        = fault.KeySuspended
+	KeyExpired          = fault.KeyExpired
 	KeyRetired          = fault.KeyRetired
 	KeyRevoked          = fault.KeyRevoked
 	KeyDamaged          = fault.KeyDamaged

@@ -98,6 +98,9 @@ type Key struct {
 	Protection  Protection
 	Version     int // that signs; 0: the newest imported by an operator
 	Grace       time.Duration
+	MaxAge      time.Duration // of the version that signs, until its rotation is due; 0: never
+	Expires     time.Time     // it stops signing then; zero: never
+	IdleAfter   time.Duration // without use, it is marked then
 }
 
 // Same tells whether two configs say the same: in their files, and in the uids and

@@ -3,12 +3,16 @@ package config
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/sealsign/sealsign/agent/venue"
 )
 
 // maxVersion bounds the version of a key: it names a file.
 const maxVersion = 1_000_000_000
+
+// idleAfter is when a key that nobody uses is marked, where the config doesn't say.
+const idleAfter = 90 * 24 * time.Hour
 
 func (l *loader) keys(s *section) {
 	l.config.Keys = make(map[string]*Key)
@@ -47,7 +51,10 @@ func (s *section) key(name string) *Key {
 	}
 	k.Grace = s.duration("grace", 0)
 	s.ignored("grace", "an old version ends at once when another is made active")
-	s.later("max_age", "expires", "idle_after", "probe")
+	k.MaxAge = s.duration("max_age", 0)
+	k.Expires = s.moment("expires")
+	k.IdleAfter = s.duration("idle_after", idleAfter)
+	s.later("probe")
 	s.done("a setting of a key")
 	return k
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // section reads a table by the names that the format has. A value of another
@@ -82,6 +83,8 @@ func kind(data any) string {
 		return "a list"
 	case *table:
 		return "a table"
+	case time.Time:
+		return "a date or time"
 	case other:
 		return string(data)
 	}
@@ -121,6 +124,12 @@ func (s *section) number(name string, least, most int64) (n int64, ok bool) {
 		return 0, false
 	}
 	return n, ok
+}
+
+// moment reads a date and time; where there is none, it is zero.
+func (s *section) moment(name string) time.Time {
+	at, _, _ := typed[time.Time](s, name, "a date and time with its offset from UTC, such as 2027-02-01T00:00:00Z,")
+	return at
 }
 
 // choice reads one of the words.

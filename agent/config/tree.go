@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/pelletier/go-toml/v2/unstable"
 )
@@ -21,8 +22,8 @@ type place struct {
 	line int
 }
 
-// value is one value with its place. data is a string, int64, bool, []value or
-// *table; of what the format has no use for, the kind in words.
+// value is one value with its place. data is a string, int64, bool, time.Time,
+// []value or *table; of what the format has no use for, the kind in words.
 type value struct {
 	place
 	data any
@@ -251,8 +252,20 @@ func (p *parser) value(node *unstable.Node, at place, depth int) value {
 		return value{at, t}
 	case unstable.Float:
 		return value{at, other("a number with a fraction")}
+	case unstable.DateTime:
+		return value{at, dateTime(string(node.Data))}
 	}
-	return value{at, other("a date or time")}
+	return value{at, other("a local date or time")}
+}
+
+// dateTime reads a date and time with an offset. TOML allows a space and small
+// letters where RFC 3339 has T and Z.
+func dateTime(text string) any {
+	at, err := time.Parse(time.RFC3339Nano, strings.Replace(strings.ToUpper(text), " ", "T", 1))
+	if err != nil {
+		return other("a date or time that there is not")
+	}
+	return at.UTC()
 }
 
 func (p *parser) list(node *unstable.Node, at place, depth int) []value {

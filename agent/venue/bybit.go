@@ -41,6 +41,7 @@ func bybit() *Venue {
 			{"X-BAPI-SIGN", must("{signature}")},
 		},
 		bodies: []bodyKind{jsonBody},
+		keyAPI: "POST /v5/user/create-sub-api and delete-sub-api, for sub-accounts",
 		passes: []string{"Referer"}, // the broker's mark
 		clock:  clock{path: "/v5/market/time", answer: []string{"time"}, tick: time.Millisecond},
 		rows:   slices.Concat(bybitReads(), bybitOrders(), bybitSettings(), bybitFunds()),

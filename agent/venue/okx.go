@@ -34,6 +34,7 @@ func okx() *Venue {
 			{"OK-ACCESS-PASSPHRASE", must("{passphrase}")},
 		},
 		bodies: []bodyKind{jsonBody},
+		keyAPI: "POST /api/v5/users/subaccount/apikey and delete-apikey, for sub-accounts",
 		clock:  clock{path: "/api/v5/public/time", answer: []string{"data", "0", "ts"}, tick: time.Millisecond},
 		rows:   slices.Concat(okxReads(), okxOrders(), okxSettings(), okxFunds()),
 		// The login doesn't say which of the two sockets it is for, so both can do the same.

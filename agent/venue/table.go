@@ -33,6 +33,7 @@ type Venue struct {
 	clock   clock
 	passes  []string // header fields of the app that go out, besides those of every venue
 	once    string   // what makes the venue accept a request only once, with the source that says so
+	keyAPI  string   // the requests by which the venue's own API creates and deletes keys; empty: people do
 	text    string   // of a configured venue: its templates as text
 	covered coverage
 	byLine  map[string]*routes // by method

@@ -191,6 +191,10 @@ func TestBuiltin(t *testing.T) {
 	if page, err := url.Parse(v.Register(RSASHA256)); err != nil || page.Scheme != "https" || v.Register(HMACSHA256) != "" {
 		t.Errorf("register: %v, %v", page, err)
 	}
+	okx, _ := Builtin("okx")
+	if v.KeyAPI() != "" || !strings.Contains(okx.KeyAPI(), "delete-apikey") {
+		t.Errorf("the APIs that make keys: %q, %q", v.KeyAPI(), okx.KeyAPI())
+	}
 }
 
 func TestWithHosts(t *testing.T) {

@@ -97,6 +97,10 @@ func (v *Venue) Register(algorithm Algorithm) string {
 	return s.register
 }
 
+// KeyAPI names the requests by which the venue's API creates and deletes keys; empty:
+// only people can, at its pages.
+func (v *Venue) KeyAPI() string { return v.keyAPI }
+
 // SecretEncoding is how the venue writes an HMAC secret: "raw" or "base64".
 func (v *Venue) SecretEncoding() string { return v.secret }
 

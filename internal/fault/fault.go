@@ -55,6 +55,7 @@ const (
 	KeyEmpty            Reason = "KEY_EMPTY"
 	KeyPending          Reason = "KEY_PENDING"
 	KeySuspended        Reason = "KEY_SUSPENDED"
+	KeyExpired          Reason = "KEY_EXPIRED"
 	KeyRetired          Reason = "KEY_RETIRED"
 	KeyRevoked          Reason = "KEY_REVOKED"
 	KeyDamaged          Reason = "KEY_DAMAGED"
@@ -90,6 +91,7 @@ var classes = map[Reason]Class{
 	KeyEmpty:            KeyState,
 	KeyPending:          KeyState,
 	KeySuspended:        KeyState,
+	KeyExpired:          KeyState,
 	KeyRetired:          KeyState,
 	KeyRevoked:          KeyState,
 	KeyDamaged:          KeyState,
