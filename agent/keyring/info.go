@@ -16,7 +16,7 @@ type Info struct {
 	Environment string
 	Algorithm   string
 	Protection  string
-	// State is active, pending, suspended, cancel-only, empty, revoked, damaged,
+	// State is active, pending, suspended, cancel-only, expired, empty, revoked, damaged,
 	// locked, rebind-required, unsupported, untrusted, unavailable, or unconfigured for a key
 	// of the store that the config doesn't name.
 	State    string
@@ -24,6 +24,7 @@ type Info struct {
 	Active   int    // the version that signs; 0: none
 	Problem  string // why it can't sign, or why wanted and active differ
 	Versions []VersionInfo
+	Schedule Schedule
 }
 
 // VersionInfo is one version of a key.
@@ -59,7 +60,7 @@ func (r *Ring) info(k *key) Info {
 	unread := r.readMetas(k)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	i := Info{Name: k.name, Wanted: k.wantedLocked(), Active: k.activeLocked()}
+	i := Info{Name: k.name, Wanted: k.wantedLocked(), Active: k.activeLocked(), Schedule: r.scheduleLocked(k)}
 	if live := k.live.Load(); live != nil {
 		i.Active = live.number // a switch is in the manifest before it is in force
 	}
@@ -117,13 +118,15 @@ func (r *Ring) readMetas(k *key) (unread map[int]*fault.Error) {
 // were asked to.
 func (r *Ring) problemLocked(k *key, unusable error, unread map[int]*fault.Error) *fault.Error {
 	wanted := k.wantedLocked()
-	live := k.live.Load()
+	live, expired := k.live.Load(), k.expired()
 	err := unusable
 	switch {
 	case err != nil:
 	case k.spec == nil:
 		err = fault.New(fault.KeyUnknown, "the config has no key %s", k.name).
 			WithHint("add [keys.%s] to the config, or: sealsign key revoke %s", k.name, k.name)
+	case expired != nil:
+		err = expired
 	case live != nil && live.number == wanted:
 	default:
 		err = r.whyNotLocked(k, wanted, unread[wanted])
@@ -168,6 +171,7 @@ var stateOf = map[fault.Reason]string{
 	fault.KeyEmpty:          "empty",
 	fault.KeyPending:        string(Pending),
 	fault.KeyRevoked:        string(Revoked),
+	fault.KeyExpired:        "expired",
 	fault.KeyDamaged:        "damaged",
 	fault.KeyLocked:         "locked",
 	fault.KeyUnsupported:    "unsupported",
@@ -182,6 +186,8 @@ func (k *key) stateLocked(problem *fault.Error) string {
 	switch h := hold(k.hold.Load()); {
 	case h != running:
 		return holdNames[h]
+	case problem != nil && problem.Reason == fault.KeyExpired:
+		return stateOf[fault.KeyExpired]
 	case problem == nil && active == 0:
 		return string(Pending)
 	case problem == nil, active != 0 && active != k.wantedLocked() && k.spec != nil:

@@ -19,6 +19,7 @@ type key struct {
 	live atomic.Pointer[version]
 	// busy has one place: for who imports, loads, switches or rewrites versions.
 	busy chan struct{}
+	aging
 
 	// The rest is guarded by Ring.mu.
 
@@ -30,8 +31,8 @@ type key struct {
 	failedAt time.Time         // when that was found
 }
 
-func newKey(name string) *key {
-	return &key{name: name, busy: make(chan struct{}, 1), versions: map[int]State{}, metas: map[int]*metadata{}}
+func newKey(name string, now func() time.Time) *key {
+	return &key{name: name, aging: aging{time: now}, busy: make(chan struct{}, 1), versions: map[int]State{}, metas: map[int]*metadata{}}
 }
 
 // lock takes the key's place for changes.
@@ -46,7 +47,8 @@ func (k *key) lock(ctx context.Context) error {
 
 func (k *key) unlock() { <-k.busy }
 
-// held refuses while the key is suspended. A cancel passes a cancel-only suspension.
+// held refuses while the key is suspended, and once it has expired. A cancel passes a
+// cancel-only suspension.
 func (k *key) held(cancel bool) error {
 	switch h := hold(k.hold.Load()); {
 	case h == suspended:
@@ -54,7 +56,7 @@ func (k *key) held(cancel bool) error {
 	case h == cancelOnly && !cancel:
 		return fault.New(fault.KeySuspended, "key %s is suspended for all but cancels", k.name).WithHint("sealsign key resume %s", k.name)
 	}
-	return nil
+	return k.expired()
 }
 
 // activeLocked is the version that the manifest says signs; 0: none.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // The venues' own examples.
@@ -120,7 +121,8 @@ func benchUse(b *testing.B, algorithm, encoding, secret string) *Use {
 	if err != nil {
 		b.Fatal(err)
 	}
-	k := newKey("main")
+	k := newKey("main", time.Now)
+	k.expire(time.Now().AddDate(1, 0, 0))
 	v, err := newVersion(k, &metadata{Version: 1, Algorithm: algorithm}, &credential{apiKey: []byte("id")})
 	if err != nil {
 		b.Fatal(err)
@@ -156,7 +158,8 @@ func BenchmarkSign(b *testing.B) {
 }
 
 func TestSigningWithHMACAllocatesNothing(t *testing.T) {
-	r := newPlace(t).open(hmacSpec("main"))
+	p := newPlace(t)
+	r := p.open(with(hmacSpec("main"), func(s *Spec) { s.Expires = p.clock.Now().AddDate(1, 0, 0) }))
 	mustImport(t, r, "main", "alpha")
 	dst, message, access := make([]byte, 0, 64), make([]byte, 200), new(Access)
 	ctx := t.Context()

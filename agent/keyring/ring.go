@@ -35,6 +35,10 @@ type Options struct {
 	Now func() time.Time // nil: the system's clock
 	// Switched is told, once it is written, which version of a key signs from now on.
 	Switched func(key string, version int)
+	// Time is what keys expire by; nil: Now. Where the clock was set back, it isn't.
+	Time func() time.Time
+	// LastUse is when a key was used last before this process; nil: never.
+	LastUse func(name string) time.Time
 }
 
 // Ring is all keys of one state folder. Its methods may be called from many goroutines.
@@ -43,6 +47,9 @@ type Ring struct {
 	device atomic.Pointer[tpm.Device]
 	log    *slog.Logger
 	now    func() time.Time
+	time   func() time.Time
+
+	lastUse func(name string) time.Time
 
 	switched func(key string, version int)
 	recovery atomic.Pointer[[]age.Recipient]
@@ -90,7 +97,13 @@ func Open(dir string, device *tpm.Device, o Options) (*Ring, error) {
 	if o.Switched == nil {
 		o.Switched = func(string, int) {}
 	}
-	r := &Ring{store: s, log: o.Log, now: o.Now, switched: o.Switched, keys: make(map[string]*key)}
+	if o.Time == nil {
+		o.Time = o.Now
+	}
+	if o.LastUse == nil {
+		o.LastUse = func(string) time.Time { return time.Time{} }
+	}
+	r := &Ring{store: s, log: o.Log, now: o.Now, time: o.Time, lastUse: o.LastUse, switched: o.Switched, keys: make(map[string]*key)}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.device.Store(device)
 	r.readStops()
@@ -107,7 +120,7 @@ func Open(dir string, device *tpm.Device, o Options) (*Ring, error) {
 func (r *Ring) keyLocked(name string) *key {
 	k := r.keys[name]
 	if k == nil {
-		k = newKey(name)
+		k = newKey(name, r.time)
 		if r.found == nil {
 			k.hold.Store(int32(suspended))
 		}
@@ -210,6 +223,7 @@ func (r *Ring) apply(specs []Spec) (ends []ending, unsettled []*key) {
 // was sealed for another.
 func (k *key) specLocked(spec *Spec) (ending, bool) {
 	k.spec, k.problem = spec, nil
+	k.expire(spec.Expires)
 	live := k.live.Load()
 	if live == nil {
 		return ending{}, false

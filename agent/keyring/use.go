@@ -63,7 +63,7 @@ func (v *version) end(why *fault.Error) {
 }
 
 // Use is the right to sign with one version of one key, for one request. It is
-// lost when the key is suspended, the version revoked, or another version has
+// lost when the key is suspended or expires, the version revoked, or another version has
 // long taken its place.
 type Use struct {
 	version *version
@@ -102,6 +102,7 @@ func (r *Ring) Use(ctx context.Context, name string, cancel bool) (*Use, error) 
 			return nil, err
 		}
 	}
+	k.use()
 	if cancel {
 		return &v.uses[1], nil
 	}

@@ -81,13 +81,13 @@ func (l *Ledger) KeepUse(name string, at time.Time) error {
 	return l.raise(k, used, 0)
 }
 
-// LastUse is when a key was used last, as far as KeepUse was told; 1970: never.
+// LastUse is when a key was used last, as far as KeepUse was told; zero: never.
 func (l *Ledger) LastUse(name string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	m := l.marks[id{use, name}]
 	if m == nil {
-		return fromUnixNano(0)
+		return time.Time{}
 	}
 	return fromUnixNano(m.used)
 }
