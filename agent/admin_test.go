@@ -34,6 +34,7 @@ func TestActsAreRecorded(t *testing.T) {
 		{"key.suspend", "nobodys", func(a *agent.Agent) error { return a.Suspend(ctx, s.me, "nobodys", false) }, fault.KeyUnknown, false, 0},
 		{"key.resume", "", func(a *agent.Agent) error { return a.Resume(ctx, s.me, "") }, "", true, 0},
 		{"key.rebind", "okx", func(a *agent.Agent) error { return a.Rebind(ctx, s.me, "okx") }, "", true, 0},
+		{"time.reset", "", func(a *agent.Agent) error { _, err := a.ResetTime(ctx, s.me); return err }, "", true, 0},
 		{"key.revoke", "okx", func(a *agent.Agent) error { return a.Revoke(ctx, s.me, "okx", 1) }, "", false, 1},
 		{"key.revoke", "okx", func(a *agent.Agent) error { return a.Revoke(ctx, s.me, "okx", 7) }, fault.KeyEmpty, false, 7},
 	} {

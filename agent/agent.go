@@ -33,9 +33,12 @@ type Options struct {
 	Config string // path of the config file
 	Logger *slog.Logger
 	Now    func() time.Time
-	Dial   Dialer
-	TPM    func() (tpm.Transport, error) // in place of the device that the config names
-	Fault  audit.Fault                   // asked before each operation on a file of the log and the ledger, for tests
+	// Synchronised tells whether somebody keeps the clock right that Now reads; nil asks the kernel.
+	Synchronised func() bool
+
+	Dial  Dialer
+	TPM   func() (tpm.Transport, error) // in place of the device that the config names
+	Fault audit.Fault                   // asked before each operation on a file of the log and the ledger, for tests
 }
 
 // Agent is a running agent. Its methods may be called by many goroutines at once.
@@ -56,8 +59,8 @@ type Agent struct {
 	lock       *os.File
 	ctx        context.Context // ended by Stop
 	stop       context.CancelFunc
-	awaiting   sync.WaitGroup // for the TPM
-	connecting sync.Mutex     // held while it is opened
+	awaiting   sync.WaitGroup // for the TPM, and the times to be kept
+	connecting sync.Mutex     // held while the TPM is opened
 
 	setup     atomic.Pointer[setup]
 	reloading sync.Mutex
@@ -72,6 +75,9 @@ func Start(ctx context.Context, opts Options) (_ *Agent, err error) {
 	}
 	if opts.Now == nil {
 		opts.Now = time.Now
+	}
+	if opts.Synchronised == nil {
+		opts.Synchronised = synchronised
 	}
 	a := &Agent{opts: opts, logger: opts.Logger, now: opts.Now, startedAt: opts.Now(), transports: &transports{dial: opts.Dial}}
 	a.ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -97,6 +103,7 @@ func Start(ctx context.Context, opts Options) (_ *Agent, err error) {
 	}
 	a.use(loaded)
 	go a.ring.Warm(a.ctx)
+	a.awaiting.Go(a.tendAll)
 	if err := a.recordAdmin("agent.start", nil); err != nil {
 		a.logger.Error("the start is not in the log", "error", err) // as every request will say too
 	}
@@ -127,7 +134,10 @@ func (a *Agent) openParts(c *config.Config) (err error) {
 	if err != nil {
 		a.logger.Error("the ledger can't be used yet", "error", err)
 	}
-	a.ring, err = keyring.Open(dir, nil, keyring.Options{Log: a.logger, Now: a.now, Switched: a.switched})
+	a.clocks.agreed = a.ledger.Saw
+	a.ring, err = keyring.Open(dir, nil, keyring.Options{
+		Log: a.logger, Now: a.now, Time: a.time, LastUse: a.ledger.LastUse, Switched: a.switched,
+	})
 	return err
 }
 

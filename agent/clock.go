@@ -25,9 +25,10 @@ type venueTime func(context.Context) (at time.Time, precision time.Duration, err
 // clock is read in the background: a request never waits for it, and without
 // it the host's is used.
 type clocks struct {
-	now   func() time.Time
-	mu    sync.Mutex
-	known map[string]*offset // by host
+	now    func() time.Time
+	agreed func(time.Time) // told of a time that a venue says too; nil: nobody is
+	mu     sync.Mutex
+	known  map[string]*offset // by host
 }
 
 type offset struct {
@@ -86,6 +87,9 @@ func (c *clocks) read(o *offset, read venueTime) {
 	o.precision = took/2 + precision
 	if o.by.Abs()-o.precision <= maxCorrection {
 		o.due = c.now().Add(clockEvery)
+		if c.agreed != nil {
+			c.agreed(before)
+		}
 	}
 }
 

@@ -157,6 +157,7 @@ func (a *Agent) Doctor(ctx context.Context) []Finding {
 	var d diagnosis
 	a.examineTPM(ctx, &d)
 	a.examineHost(&d)
+	a.examineTime(&d)
 	s := a.Status()
 	d.check("config", s.ConfigError, "the config in force was loaded from "+s.ConfigPath, "sealsign config check "+s.ConfigPath)
 	for _, warning := range s.Warnings {
@@ -167,6 +168,7 @@ func (a *Agent) Doctor(ctx context.Context) []Finding {
 	d.check("keys", cmp.Or(s.StoreError, s.AnchorError), "the TPM vouches that they are the newest state of this host", "sealsign status")
 	d.check("ledger", a.ledger.Healthy(), "nonces and limits are kept", "df -h; the ledger recovers by itself")
 	for _, k := range s.Keys {
+		d = append(append(d, a.ending(&k)...), idle(&k)...)
 		if k.Problem != "" {
 			d.add("keys", Warning, fmt.Sprintf("%s is %s: %s", k.Name, k.State, k.Problem), "sealsign key show "+k.Name)
 			continue

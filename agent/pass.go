@@ -272,6 +272,9 @@ func (p *pass) leave(err error) error {
 	if refusal.Reason == fault.InternalError {
 		p.agent.logger.Error("a request failed", "error", err)
 	}
+	if refusal.Reason == fault.KeyExpired {
+		p.agent.keepTime() // vouched for, so that what was refused once stays refused
+	}
 	if p.charge.Count > 0 && !refusal.MaybeSent {
 		p.agent.ledger.Refund(p.agent.now(), p.charge)
 	}

@@ -27,6 +27,7 @@ type setup struct {
 	callers  policy.Callers
 	keys     map[string]*key
 	hosts    map[string][]*key // in the order of their names
+	ends     []time.Time       // when keys expire, in order
 	loadedAt time.Time
 }
 
@@ -47,7 +48,7 @@ type key struct {
 // newSetup makes a config ready. Transports are shared between keys, and kept
 // from one config to the next, so that a reload breaks no connection.
 func newSetup(c *config.Config, transports *transports, at time.Time) *setup {
-	s := &setup{config: c, callers: c.Callers, loadedAt: at, keys: make(map[string]*key, len(c.Keys)), hosts: make(map[string][]*key)}
+	s := &setup{config: c, callers: c.Callers, ends: endsOf(c.Keys), loadedAt: at, keys: make(map[string]*key, len(c.Keys)), hosts: make(map[string][]*key)}
 	for name, from := range c.Keys {
 		k := &key{
 			name: name, environment: from.Environment, venue: from.Venue, algorithm: from.Algorithm, protection: string(from.Protection),
@@ -84,6 +85,7 @@ func (s *setup) specs() []keyring.Spec {
 			Name: name, Venue: k.venue.Name(), Environment: k.environment, Algorithm: string(k.algorithm), Protection: k.protection,
 			SecretEncoding: k.venue.SecretEncoding(), Hosts: k.hosts, CA: k.ca, Template: k.venue.Template(),
 			Version: from.Version, Passphrase: k.venue.Passphrase(),
+			MaxAge: from.MaxAge, Expires: from.Expires, IdleAfter: from.IdleAfter,
 		})
 	}
 	return specs

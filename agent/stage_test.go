@@ -125,6 +125,9 @@ func (s *stage) start() {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(s.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	}
+	if o.Synchronised == nil { // the kernel knows nothing of a test's clock
+		o.Synchronised = func() bool { return false }
+	}
 	a, err := agent.Start(s.Context(), o)
 	if err != nil {
 		s.Fatal(err)
