@@ -147,7 +147,7 @@ func TestAVenueVouchesForTheTime(t *testing.T) {
 		_, err := s.do(t.Context(), s.ask("okx", balance))
 		return fault.From(err).Reason == fault.ClockSkew
 	})
-	if seen := s.agent.Seen(); seen.Year() > 1970 {
+	if seen := s.agent.Seen(); !seen.IsZero() {
 		t.Errorf("a venue made it %v", seen)
 	}
 	s.signs()

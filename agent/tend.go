@@ -112,7 +112,8 @@ func (a *Agent) keepUses() {
 }
 
 // ResetTime forgets the latest time ever seen, so that keys expire by the host's clock
-// again: for one that was ahead while it was vouched for. It returns what it forgot.
+// again: for one that was ahead while it was vouched for. It returns what it
+// forgot; zero: nothing.
 func (a *Agent) ResetTime(_ context.Context, who *caller.Caller) (forgotten time.Time, err error) {
 	err = a.act(who, "time.reset", "", func() (int, error) {
 		forgotten = a.ledger.Seen()

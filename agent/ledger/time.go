@@ -25,11 +25,11 @@ func (l *Ledger) saw(at uint64) {
 	}
 }
 
-// Seen is the latest time that was seen, by this process or one before it; 1970 where
+// Seen is the latest time that was seen, by this process or one before it; zero where
 // there is none, or the file can't be read. It neither waits nor allocates.
 func (l *Ledger) Seen() time.Time { return fromUnixNano(l.seen.Load()) }
 
-// Kept is the latest time that is on disk.
+// Kept is the latest time that is on disk; zero: none.
 func (l *Ledger) Kept() time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -85,12 +85,13 @@ func (l *Ledger) KeepUse(name string, at time.Time) error {
 func (l *Ledger) LastUse(name string) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	m := l.marks[id{use, name}]
-	if m == nil {
-		return time.Time{}
-	}
-	return fromUnixNano(m.used)
+	return fromUnixNano(l.markLocked(id{use, name}).used)
 }
 
-// fromUnixNano undoes unixNano.
-func fromUnixNano(n uint64) time.Time { return time.Unix(0, int64(n)) } //nolint:gosec // no mark is beyond MaxInt64
+// fromUnixNano undoes unixNano; 0, which none of these times is, stands for none.
+func fromUnixNano(n uint64) time.Time {
+	if n == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, int64(n)) //nolint:gosec // no mark is beyond MaxInt64
+}

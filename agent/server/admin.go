@@ -266,10 +266,14 @@ func keysOf(infos []keyring.Info) []*pb.Key {
 			Name: info.Name, Venue: info.Venue, Environment: info.Environment, Algorithm: info.Algorithm, Protection: info.Protection,
 			State: info.State, Wanted: number(info.Wanted), Active: number(info.Active), Problem: info.Problem,
 		}
+		schedule(key, &info.Schedule)
 		for _, version := range info.Versions {
 			v := &pb.KeyVersion{Version: number(version.Version), State: string(version.State), Origin: version.Origin}
 			if !version.ImportedAt.IsZero() {
 				v.ImportedAt = timestamppb.New(version.ImportedAt)
+			}
+			if version.State != keyring.Revoked {
+				v.Expires = key.GetExpires()
 			}
 			key.Versions = append(key.Versions, v)
 		}

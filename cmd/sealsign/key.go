@@ -9,8 +9,8 @@ import (
 )
 
 func (a *app) keyCommand() *cobra.Command {
-	return group("key", "manage keys: import, generate, suspend, revoke", "  sealsign key list",
-		a.keyImportCommand(), a.keyGenerateCommand(), a.keyListCommand(), a.keyShowCommand(), a.keyPublicCommand(),
+	return group("key", "manage keys: import, generate, rotate, suspend, revoke", "  sealsign key list",
+		a.keyImportCommand(), a.keyGenerateCommand(), a.keyRotateCommand(), a.keyListCommand(), a.keyShowCommand(), a.keyPublicCommand(),
 		a.keySuspendCommand(), a.keyResumeCommand(), a.keyRevokeCommand(), a.keyRebindCommand())
 }
 
@@ -25,6 +25,7 @@ type keyJSON struct {
 	Wanted      uint32        `json:"wanted"`
 	Active      uint32        `json:"active"`
 	Versions    []versionJSON `json:"versions"`
+	scheduleJSON
 }
 
 type versionJSON struct {
@@ -42,7 +43,7 @@ func keyToJSON(key *sealsignv1.Key) keyJSON {
 	return keyJSON{
 		Name: key.GetName(), Venue: key.GetVenue(), Environment: key.GetEnvironment(), Algorithm: key.GetAlgorithm(),
 		Protection: key.GetProtection(), State: key.GetState(), Wanted: key.GetWanted(), Active: key.GetActive(),
-		Versions: versions,
+		Versions: versions, scheduleJSON: scheduleToJSON(key),
 	}
 }
 
@@ -54,7 +55,8 @@ func keysToJSON(keys []*sealsignv1.Key) []keyJSON {
 	return all
 }
 
-// printKeys prints one line for each key, and below the table what is wrong with some.
+// printKeys prints one line for each key, and below the table what is wrong with some
+// and how they age.
 func (a *app) printKeys(keys []*sealsignv1.Key) {
 	rows := [][]string{{"NAME", "VENUE", "ENVIRONMENT", "ALGORITHM", "PROTECTION", "STATE", "WANTED", "ACTIVE"}}
 	for _, key := range keys {
@@ -65,6 +67,9 @@ func (a *app) printKeys(keys []*sealsignv1.Key) {
 	for _, key := range keys {
 		if key.GetProblem() != "" {
 			a.printf("%s: %s\n", key.GetName(), visible(key.GetProblem()))
+		}
+		if text := scheduleText(key); text != "" {
+			a.printf("%s: %s\n", key.GetName(), text)
 		}
 	}
 }
@@ -82,6 +87,12 @@ func (a *app) printKey(key *sealsignv1.Key) {
 	line("active", numberText(key.GetActive()))
 	if key.GetProblem() != "" {
 		line("problem", key.GetProblem())
+	}
+	line("expires", timeText(key.GetExpires()))
+	line("rotation", rotationText(key))
+	line("last used", timeText(key.GetLastUsed()))
+	if key.GetIdleSince() != nil {
+		line("idle since", timeText(key.GetIdleSince()))
 	}
 	if len(key.GetVersions()) == 0 {
 		return

@@ -14,7 +14,7 @@ func (a *app) storeCommand() *cobra.Command {
 }
 
 func (a *app) storeRecoverCommand() *cobra.Command {
-	var yes bool
+	var yes, onlyTime bool
 	cmd := &cobra.Command{
 		Use:   "recover",
 		Short: "accept a restored state folder, or another TPM",
@@ -24,10 +24,18 @@ accepts it. Every version becomes pending, and signs only once the config names
 it (version = N under [keys.NAME]), so look at each before you do. What another
 TPM sealed can't be opened any more: import it again.
 
-On a terminal it asks first; elsewhere it wants --yes. It is recorded in the log.`,
-		Example: "  sealsign store recover\n  sealsign store recover --yes",
+On a terminal it asks first; elsewhere it wants --yes. It is recorded in the log.
+
+With --time it accepts nothing, and only forgets the latest time that this host's
+clock ever had. Keys expire by that time, so that a clock that is set back revives
+none; where the clock was ahead while the kernel or a venue vouched for it, keys
+end too early. Set the clock right first: from then on keys expire by it.`,
+		Example: "  sealsign store recover\n  sealsign store recover --yes\n  sealsign store recover --time",
 		Args:    words(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if onlyTime {
+				return a.resetTime(cmd)
+			}
 			if !yes {
 				err := a.confirm(cmd, cmd.CommandPath()+" --yes",
 					"Versions that were revoked since this state was saved can be made active again. Type recover", "recover")
@@ -50,6 +58,7 @@ On a terminal it asks first; elsewhere it wants --yes. It is recorded in the log
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
+	cmd.Flags().BoolVar(&onlyTime, "time", false, "only forget the latest time ever seen")
 	return cmd
 }
 

@@ -25,7 +25,7 @@ func walk(cmd *cobra.Command, visit func(*cobra.Command)) {
 func TestTheCommandsAreTheContracts(t *testing.T) {
 	want := []string{
 		"audit checkpoint", "audit public-key", "audit tail", "audit verify", "completion", "config check", "doctor",
-		"key generate", "key import", "key list", "key public", "key rebind", "key resume", "key revoke", "key show",
+		"key generate", "key import", "key list", "key public", "key rebind", "key resume", "key revoke", "key rotate", "key show",
 		"key suspend", "login", "policy test", "request", "sign", "status", "store recover", "venues", "version",
 	}
 	var got []string

@@ -487,11 +487,16 @@ type Key struct {
 	Environment   string                 `protobuf:"bytes,3,opt,name=environment,proto3" json:"environment,omitempty"`
 	Algorithm     string                 `protobuf:"bytes,4,opt,name=algorithm,proto3" json:"algorithm,omitempty"`
 	Protection    string                 `protobuf:"bytes,5,opt,name=protection,proto3" json:"protection,omitempty"`
-	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`    // active, suspended, cancel-only, empty, pending, revoked, rebind-required, damaged, …
+	State         string                 `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`    // active, suspended, cancel-only, expired, empty, pending, revoked, rebind-required, damaged, …
 	Wanted        uint32                 `protobuf:"varint,7,opt,name=wanted,proto3" json:"wanted,omitempty"` // the version that the config names, or the newest; 0: none
 	Active        uint32                 `protobuf:"varint,8,opt,name=active,proto3" json:"active,omitempty"` // the version that signs; 0: none
 	Versions      []*KeyVersion          `protobuf:"bytes,9,rep,name=versions,proto3" json:"versions,omitempty"`
-	Problem       string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"` // why it can't sign, or why wanted and active differ
+	Problem       string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`                            // why it can't sign, or why wanted and active differ
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=expires,proto3" json:"expires,omitempty"`                            // it signs nothing from then on
+	RotationDue   *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=rotation_due,json=rotationDue,proto3" json:"rotation_due,omitempty"` // by max_age, from the import of the active version
+	Rotation      string                 `protobuf:"bytes,32,opt,name=rotation,proto3" json:"rotation,omitempty"`                          // "soon" or "due"; empty: neither
+	LastUsed      *timestamppb.Timestamp `protobuf:"bytes,33,opt,name=last_used,json=lastUsed,proto3" json:"last_used,omitempty"`          // to about a minute
+	IdleSince     *timestamppb.Timestamp `protobuf:"bytes,34,opt,name=idle_since,json=idleSince,proto3" json:"idle_since,omitempty"`       // it is idle: without use since then, for idle_after
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -596,13 +601,48 @@ func (x *Key) GetProblem() string {
 	return ""
 }
 
+func (x *Key) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Key) GetRotationDue() *timestamppb.Timestamp {
+	if x != nil {
+		return x.RotationDue
+	}
+	return nil
+}
+
+func (x *Key) GetRotation() string {
+	if x != nil {
+		return x.Rotation
+	}
+	return ""
+}
+
+func (x *Key) GetLastUsed() *timestamppb.Timestamp {
+	if x != nil {
+		return x.LastUsed
+	}
+	return nil
+}
+
+func (x *Key) GetIdleSince() *timestamppb.Timestamp {
+	if x != nil {
+		return x.IdleSince
+	}
+	return nil
+}
+
 type KeyVersion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // pending, active, retired, revoked
 	ImportedAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=imported_at,json=importedAt,proto3" json:"imported_at,omitempty"`
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"`
-	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"` // imported or generated
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"` // the key's, which holds for each of its versions
+	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`   // imported or generated
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2044,6 +2084,86 @@ func (x *Finding) GetNext() string {
 	return ""
 }
 
+type ResetTimeRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetTimeRequest) Reset() {
+	*x = ResetTimeRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetTimeRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetTimeRequest) ProtoMessage() {}
+
+func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetTimeRequest.ProtoReflect.Descriptor instead.
+func (*ResetTimeRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{35}
+}
+
+type ResetTimeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Forgotten     *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=forgotten,proto3" json:"forgotten,omitempty"` // the latest time that had been seen; unset: none had
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResetTimeResponse) Reset() {
+	*x = ResetTimeResponse{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResetTimeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResetTimeResponse) ProtoMessage() {}
+
+func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResetTimeResponse.ProtoReflect.Descriptor instead.
+func (*ResetTimeResponse) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{36}
+}
+
+func (x *ResetTimeResponse) GetForgotten() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Forgotten
+	}
+	return nil
+}
+
 var File_sealsign_v1_admin_proto protoreflect.FileDescriptor
 
 const file_sealsign_v1_admin_proto_rawDesc = "" +
@@ -2085,7 +2205,7 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\arecords\x18\x03 \x01(\x04R\arecords\x12-\n" +
 	"\x12checkpoint_records\x18\x04 \x01(\x04R\x11checkpointRecords\x12?\n" +
 	"\rcheckpoint_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fcheckpointAt\x12\x12\n" +
-	"\x04sync\x18\x06 \x01(\tR\x04sync\"\xa4\x02\n" +
+	"\x04sync\x18\x06 \x01(\tR\x04sync\"\xa9\x04\n" +
 	"\x03Key\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05venue\x18\x02 \x01(\tR\x05venue\x12 \n" +
@@ -2099,7 +2219,13 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x06active\x18\b \x01(\rR\x06active\x123\n" +
 	"\bversions\x18\t \x03(\v2\x17.sealsign.v1.KeyVersionR\bversions\x12\x18\n" +
 	"\aproblem\x18\n" +
-	" \x01(\tR\aproblem\"\xc7\x01\n" +
+	" \x01(\tR\aproblem\x124\n" +
+	"\aexpires\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12=\n" +
+	"\frotation_due\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampR\vrotationDue\x12\x1a\n" +
+	"\brotation\x18  \x01(\tR\brotation\x127\n" +
+	"\tlast_used\x18! \x01(\v2\x1a.google.protobuf.TimestampR\blastUsed\x129\n" +
+	"\n" +
+	"idle_since\x18\" \x01(\v2\x1a.google.protobuf.TimestampR\tidleSince\"\xc7\x01\n" +
 	"\n" +
 	"KeyVersion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -2193,7 +2319,10 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x04area\x18\x01 \x01(\tR\x04area\x12\x14\n" +
 	"\x05level\x18\x02 \x01(\tR\x05level\x12\x12\n" +
 	"\x04what\x18\x03 \x01(\tR\x04what\x12\x12\n" +
-	"\x04next\x18\x04 \x01(\tR\x04next2\xfd\b\n" +
+	"\x04next\x18\x04 \x01(\tR\x04next\"\x12\n" +
+	"\x10ResetTimeRequest\"M\n" +
+	"\x11ResetTimeResponse\x128\n" +
+	"\tforgotten\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tforgotten2\xc9\t\n" +
 	"\x05Admin\x12A\n" +
 	"\x06Status\x12\x1a.sealsign.v1.StatusRequest\x1a\x1b.sealsign.v1.StatusResponse\x12Q\n" +
 	"\bListKeys\x12!.sealsign.v1.AdminListKeysRequest\x1a\".sealsign.v1.AdminListKeysResponse\x12J\n" +
@@ -2212,7 +2341,8 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x0eAuditPublicKey\x12\".sealsign.v1.AuditPublicKeyRequest\x1a#.sealsign.v1.AuditPublicKeyResponse\x12M\n" +
 	"\n" +
 	"TestPolicy\x12\x1e.sealsign.v1.TestPolicyRequest\x1a\x1f.sealsign.v1.TestPolicyResponse\x12A\n" +
-	"\x06Doctor\x12\x1a.sealsign.v1.DoctorRequest\x1a\x1b.sealsign.v1.DoctorResponseB;Z9github.com/sealsign/sealsign/proto/sealsign/v1;sealsignv1b\x06proto3"
+	"\x06Doctor\x12\x1a.sealsign.v1.DoctorRequest\x1a\x1b.sealsign.v1.DoctorResponse\x12J\n" +
+	"\tResetTime\x12\x1d.sealsign.v1.ResetTimeRequest\x1a\x1e.sealsign.v1.ResetTimeResponseB;Z9github.com/sealsign/sealsign/proto/sealsign/v1;sealsignv1b\x06proto3"
 
 var (
 	file_sealsign_v1_admin_proto_rawDescOnce sync.Once
@@ -2226,7 +2356,7 @@ func file_sealsign_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sealsign_v1_admin_proto_rawDescData
 }
 
-var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 35)
+var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),          // 0: sealsign.v1.StatusRequest
 	(*StatusResponse)(nil),         // 1: sealsign.v1.StatusResponse
@@ -2263,61 +2393,70 @@ var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*DoctorRequest)(nil),          // 32: sealsign.v1.DoctorRequest
 	(*DoctorResponse)(nil),         // 33: sealsign.v1.DoctorResponse
 	(*Finding)(nil),                // 34: sealsign.v1.Finding
-	(*timestamppb.Timestamp)(nil),  // 35: google.protobuf.Timestamp
+	(*ResetTimeRequest)(nil),       // 35: sealsign.v1.ResetTimeRequest
+	(*ResetTimeResponse)(nil),      // 36: sealsign.v1.ResetTimeResponse
+	(*timestamppb.Timestamp)(nil),  // 37: google.protobuf.Timestamp
 }
 var file_sealsign_v1_admin_proto_depIdxs = []int32{
-	35, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	37, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: sealsign.v1.StatusResponse.config:type_name -> sealsign.v1.ConfigStatus
 	3,  // 2: sealsign.v1.StatusResponse.tpm:type_name -> sealsign.v1.TPMStatus
 	5,  // 3: sealsign.v1.StatusResponse.audit:type_name -> sealsign.v1.AuditStatus
 	6,  // 4: sealsign.v1.StatusResponse.keys:type_name -> sealsign.v1.Key
 	4,  // 5: sealsign.v1.StatusResponse.store:type_name -> sealsign.v1.StoreStatus
-	35, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
-	35, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	37, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
+	37, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
 	7,  // 8: sealsign.v1.Key.versions:type_name -> sealsign.v1.KeyVersion
-	35, // 9: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
-	35, // 10: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
-	6,  // 11: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
-	6,  // 12: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
-	22, // 13: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
-	6,  // 14: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
-	2,  // 15: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
-	34, // 16: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
-	0,  // 17: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
-	8,  // 18: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
-	10, // 19: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
-	12, // 20: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
-	14, // 21: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
-	16, // 22: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
-	17, // 23: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
-	18, // 24: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
-	19, // 25: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
-	20, // 26: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
-	24, // 27: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
-	26, // 28: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
-	28, // 29: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
-	30, // 30: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
-	32, // 31: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
-	1,  // 32: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
-	9,  // 33: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
-	11, // 34: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
-	13, // 35: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
-	15, // 36: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
-	23, // 37: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
-	23, // 38: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
-	23, // 39: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
-	23, // 40: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
-	21, // 41: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
-	25, // 42: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
-	27, // 43: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
-	29, // 44: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
-	31, // 45: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
-	33, // 46: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
-	32, // [32:47] is the sub-list for method output_type
-	17, // [17:32] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	37, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	37, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
+	37, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
+	37, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
+	37, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
+	37, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
+	6,  // 15: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
+	6,  // 16: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
+	22, // 17: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
+	6,  // 18: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
+	2,  // 19: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
+	34, // 20: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
+	37, // 21: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
+	0,  // 22: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
+	8,  // 23: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
+	10, // 24: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
+	12, // 25: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
+	14, // 26: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
+	16, // 27: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
+	17, // 28: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
+	18, // 29: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
+	19, // 30: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
+	20, // 31: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
+	24, // 32: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
+	26, // 33: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
+	28, // 34: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
+	30, // 35: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
+	32, // 36: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
+	35, // 37: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
+	1,  // 38: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
+	9,  // 39: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
+	11, // 40: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
+	13, // 41: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
+	15, // 42: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
+	23, // 43: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
+	23, // 44: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
+	23, // 45: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
+	23, // 46: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
+	21, // 47: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
+	25, // 48: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
+	27, // 49: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
+	29, // 50: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
+	31, // 51: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
+	33, // 52: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
+	36, // 53: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
+	38, // [38:54] is the sub-list for method output_type
+	22, // [22:38] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_sealsign_v1_admin_proto_init() }
@@ -2331,7 +2470,7 @@ func file_sealsign_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sealsign_v1_admin_proto_rawDesc), len(file_sealsign_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   35,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

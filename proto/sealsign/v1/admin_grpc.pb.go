@@ -36,6 +36,7 @@ const (
 	Admin_AuditPublicKey_FullMethodName = "/sealsign.v1.Admin/AuditPublicKey"
 	Admin_TestPolicy_FullMethodName     = "/sealsign.v1.Admin/TestPolicy"
 	Admin_Doctor_FullMethodName         = "/sealsign.v1.Admin/Doctor"
+	Admin_ResetTime_FullMethodName      = "/sealsign.v1.Admin/ResetTime"
 )
 
 // AdminClient is the client API for Admin service.
@@ -62,6 +63,8 @@ type AdminClient interface {
 	// TestPolicy tells what would be decided for a request, and by which rule. Nothing is signed or counted.
 	TestPolicy(ctx context.Context, in *TestPolicyRequest, opts ...grpc.CallOption) (*TestPolicyResponse, error)
 	Doctor(ctx context.Context, in *DoctorRequest, opts ...grpc.CallOption) (*DoctorResponse, error)
+	// ResetTime forgets the latest time ever seen, so that keys expire by the host's clock again.
+	ResetTime(ctx context.Context, in *ResetTimeRequest, opts ...grpc.CallOption) (*ResetTimeResponse, error)
 }
 
 type adminClient struct {
@@ -222,6 +225,16 @@ func (c *adminClient) Doctor(ctx context.Context, in *DoctorRequest, opts ...grp
 	return out, nil
 }
 
+func (c *adminClient) ResetTime(ctx context.Context, in *ResetTimeRequest, opts ...grpc.CallOption) (*ResetTimeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResetTimeResponse)
+	err := c.cc.Invoke(ctx, Admin_ResetTime_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -246,6 +259,8 @@ type AdminServer interface {
 	// TestPolicy tells what would be decided for a request, and by which rule. Nothing is signed or counted.
 	TestPolicy(context.Context, *TestPolicyRequest) (*TestPolicyResponse, error)
 	Doctor(context.Context, *DoctorRequest) (*DoctorResponse, error)
+	// ResetTime forgets the latest time ever seen, so that keys expire by the host's clock again.
+	ResetTime(context.Context, *ResetTimeRequest) (*ResetTimeResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -300,6 +315,9 @@ func (UnimplementedAdminServer) TestPolicy(context.Context, *TestPolicyRequest) 
 }
 func (UnimplementedAdminServer) Doctor(context.Context, *DoctorRequest) (*DoctorResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Doctor not implemented")
+}
+func (UnimplementedAdminServer) ResetTime(context.Context, *ResetTimeRequest) (*ResetTimeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResetTime not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -592,6 +610,24 @@ func _Admin_Doctor_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ResetTime_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResetTimeRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ResetTime(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ResetTime_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ResetTime(ctx, req.(*ResetTimeRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -658,6 +694,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Doctor",
 			Handler:    _Admin_Doctor_Handler,
+		},
+		{
+			MethodName: "ResetTime",
+			Handler:    _Admin_ResetTime_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
