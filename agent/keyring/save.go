@@ -234,3 +234,11 @@ func (r *Ring) Anchored() error {
 	}
 	return nil
 }
+
+// Still runs do while nothing of the store is written but version files that nothing
+// names yet.
+func (r *Ring) Still(do func() error) error {
+	r.saving.Lock()
+	defer r.saving.Unlock()
+	return do()
+}

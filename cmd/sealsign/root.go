@@ -46,7 +46,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.`,
 	root.SetHelpCommand(&cobra.Command{Hidden: true}) // --help is the one way to ask
 	root.AddCommand(
 		a.statusCommand(), a.doctorCommand(), a.venuesCommand(), a.configCommand(),
-		a.keyCommand(), a.storeCommand(),
+		a.keyCommand(), a.storeCommand(), a.backupCommand(), a.restoreCommand(),
 		a.signCommand(), a.requestCommand(), a.loginCommand(),
 		a.policyCommand(), a.auditCommand(),
 		a.completionCommand(), a.versionCommand(), a.manCommand(),

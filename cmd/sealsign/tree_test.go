@@ -24,9 +24,9 @@ func walk(cmd *cobra.Command, visit func(*cobra.Command)) {
 // What the commands are named is part of the contract with scripts and people.
 func TestTheCommandsAreTheContracts(t *testing.T) {
 	want := []string{
-		"audit checkpoint", "audit public-key", "audit tail", "audit verify", "completion", "config check", "doctor",
+		"audit checkpoint", "audit public-key", "audit tail", "audit verify", "backup", "completion", "config check", "doctor",
 		"key generate", "key import", "key list", "key public", "key rebind", "key resume", "key revoke", "key rotate", "key show",
-		"key suspend", "login", "policy test", "request", "sign", "status", "store recover", "venues", "version",
+		"key suspend", "login", "policy test", "request", "restore", "sign", "status", "store recover", "venues", "version",
 	}
 	var got []string
 	walk(testRoot(), func(cmd *cobra.Command) {

@@ -1320,6 +1320,86 @@ func (x *RebindKeyRequest) GetName() string {
 	return ""
 }
 
+type BackupRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupRequest) Reset() {
+	*x = BackupRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupRequest) ProtoMessage() {}
+
+func (x *BackupRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
+func (*BackupRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{20}
+}
+
+type BackupPart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Data          []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BackupPart) Reset() {
+	*x = BackupPart{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BackupPart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BackupPart) ProtoMessage() {}
+
+func (x *BackupPart) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BackupPart.ProtoReflect.Descriptor instead.
+func (*BackupPart) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *BackupPart) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type RecoverStoreRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1328,7 +1408,7 @@ type RecoverStoreRequest struct {
 
 func (x *RecoverStoreRequest) Reset() {
 	*x = RecoverStoreRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1420,7 @@ func (x *RecoverStoreRequest) String() string {
 func (*RecoverStoreRequest) ProtoMessage() {}
 
 func (x *RecoverStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1433,7 @@ func (x *RecoverStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverStoreRequest.ProtoReflect.Descriptor instead.
 func (*RecoverStoreRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 type RecoverStoreResponse struct {
@@ -1365,7 +1445,7 @@ type RecoverStoreResponse struct {
 
 func (x *RecoverStoreResponse) Reset() {
 	*x = RecoverStoreResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +1457,7 @@ func (x *RecoverStoreResponse) String() string {
 func (*RecoverStoreResponse) ProtoMessage() {}
 
 func (x *RecoverStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +1470,7 @@ func (x *RecoverStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverStoreResponse.ProtoReflect.Descriptor instead.
 func (*RecoverStoreResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RecoverStoreResponse) GetKeys() []*RecoveredKey {
@@ -1411,7 +1491,7 @@ type RecoveredKey struct {
 
 func (x *RecoveredKey) Reset() {
 	*x = RecoveredKey{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1503,7 @@ func (x *RecoveredKey) String() string {
 func (*RecoveredKey) ProtoMessage() {}
 
 func (x *RecoveredKey) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1516,7 @@ func (x *RecoveredKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoveredKey.ProtoReflect.Descriptor instead.
 func (*RecoveredKey) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RecoveredKey) GetName() string {
@@ -1469,7 +1549,7 @@ type KeysResponse struct {
 
 func (x *KeysResponse) Reset() {
 	*x = KeysResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1481,7 +1561,7 @@ func (x *KeysResponse) String() string {
 func (*KeysResponse) ProtoMessage() {}
 
 func (x *KeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1494,7 +1574,7 @@ func (x *KeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysResponse.ProtoReflect.Descriptor instead.
 func (*KeysResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *KeysResponse) GetKeys() []*Key {
@@ -1512,7 +1592,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1524,7 +1604,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1537,7 +1617,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 type ReloadResponse struct {
@@ -1549,7 +1629,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1641,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1654,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *ReloadResponse) GetConfig() *ConfigStatus {
@@ -1592,7 +1672,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1684,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1697,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 type CheckpointResponse struct {
@@ -1629,7 +1709,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1721,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1734,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *CheckpointResponse) GetCheckpoint() string {
@@ -1672,7 +1752,7 @@ type AuditPublicKeyRequest struct {
 
 func (x *AuditPublicKeyRequest) Reset() {
 	*x = AuditPublicKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1764,7 @@ func (x *AuditPublicKeyRequest) String() string {
 func (*AuditPublicKeyRequest) ProtoMessage() {}
 
 func (x *AuditPublicKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1777,7 @@ func (x *AuditPublicKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditPublicKeyRequest.ProtoReflect.Descriptor instead.
 func (*AuditPublicKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 type AuditPublicKeyResponse struct {
@@ -1710,7 +1790,7 @@ type AuditPublicKeyResponse struct {
 
 func (x *AuditPublicKeyResponse) Reset() {
 	*x = AuditPublicKeyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1722,7 +1802,7 @@ func (x *AuditPublicKeyResponse) String() string {
 func (*AuditPublicKeyResponse) ProtoMessage() {}
 
 func (x *AuditPublicKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1735,7 +1815,7 @@ func (x *AuditPublicKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditPublicKeyResponse.ProtoReflect.Descriptor instead.
 func (*AuditPublicKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *AuditPublicKeyResponse) GetPublicKey() string {
@@ -1767,7 +1847,7 @@ type TestPolicyRequest struct {
 
 func (x *TestPolicyRequest) Reset() {
 	*x = TestPolicyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1779,7 +1859,7 @@ func (x *TestPolicyRequest) String() string {
 func (*TestPolicyRequest) ProtoMessage() {}
 
 func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1792,7 +1872,7 @@ func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyRequest.ProtoReflect.Descriptor instead.
 func (*TestPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *TestPolicyRequest) GetCaller() string {
@@ -1859,7 +1939,7 @@ type TestPolicyResponse struct {
 
 func (x *TestPolicyResponse) Reset() {
 	*x = TestPolicyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1871,7 +1951,7 @@ func (x *TestPolicyResponse) String() string {
 func (*TestPolicyResponse) ProtoMessage() {}
 
 func (x *TestPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1884,7 +1964,7 @@ func (x *TestPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyResponse.ProtoReflect.Descriptor instead.
 func (*TestPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TestPolicyResponse) GetAllowed() bool {
@@ -1944,7 +2024,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1956,7 +2036,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1969,7 +2049,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 type DoctorResponse struct {
@@ -1981,7 +2061,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1993,7 +2073,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2006,7 +2086,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *DoctorResponse) GetFindings() []*Finding {
@@ -2028,7 +2108,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2040,7 +2120,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2053,7 +2133,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *Finding) GetArea() string {
@@ -2092,7 +2172,7 @@ type ResetTimeRequest struct {
 
 func (x *ResetTimeRequest) Reset() {
 	*x = ResetTimeRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2104,7 +2184,7 @@ func (x *ResetTimeRequest) String() string {
 func (*ResetTimeRequest) ProtoMessage() {}
 
 func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2117,7 +2197,7 @@ func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeRequest.ProtoReflect.Descriptor instead.
 func (*ResetTimeRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 type ResetTimeResponse struct {
@@ -2129,7 +2209,7 @@ type ResetTimeResponse struct {
 
 func (x *ResetTimeResponse) Reset() {
 	*x = ResetTimeResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2141,7 +2221,7 @@ func (x *ResetTimeResponse) String() string {
 func (*ResetTimeResponse) ProtoMessage() {}
 
 func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2154,7 +2234,7 @@ func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeResponse.ProtoReflect.Descriptor instead.
 func (*ResetTimeResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ResetTimeResponse) GetForgotten() *timestamppb.Timestamp {
@@ -2273,7 +2353,11 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\rR\aversion\"&\n" +
 	"\x10RebindKeyRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\x15\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"\x0f\n" +
+	"\rBackupRequest\" \n" +
+	"\n" +
+	"BackupPart\x12\x12\n" +
+	"\x04data\x18\x01 \x01(\fR\x04data\"\x15\n" +
 	"\x13RecoverStoreRequest\"E\n" +
 	"\x14RecoverStoreResponse\x12-\n" +
 	"\x04keys\x18\x01 \x03(\v2\x19.sealsign.v1.RecoveredKeyR\x04keys\"V\n" +
@@ -2322,7 +2406,8 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x04next\x18\x04 \x01(\tR\x04next\"\x12\n" +
 	"\x10ResetTimeRequest\"M\n" +
 	"\x11ResetTimeResponse\x128\n" +
-	"\tforgotten\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tforgotten2\xc9\t\n" +
+	"\tforgotten\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tforgotten2\x8a\n" +
+	"\n" +
 	"\x05Admin\x12A\n" +
 	"\x06Status\x12\x1a.sealsign.v1.StatusRequest\x1a\x1b.sealsign.v1.StatusResponse\x12Q\n" +
 	"\bListKeys\x12!.sealsign.v1.AdminListKeysRequest\x1a\".sealsign.v1.AdminListKeysResponse\x12J\n" +
@@ -2334,7 +2419,8 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"ResumeKeys\x12\x1e.sealsign.v1.ResumeKeysRequest\x1a\x19.sealsign.v1.KeysResponse\x12E\n" +
 	"\tRevokeKey\x12\x1d.sealsign.v1.RevokeKeyRequest\x1a\x19.sealsign.v1.KeysResponse\x12E\n" +
 	"\tRebindKey\x12\x1d.sealsign.v1.RebindKeyRequest\x1a\x19.sealsign.v1.KeysResponse\x12S\n" +
-	"\fRecoverStore\x12 .sealsign.v1.RecoverStoreRequest\x1a!.sealsign.v1.RecoverStoreResponse\x12A\n" +
+	"\fRecoverStore\x12 .sealsign.v1.RecoverStoreRequest\x1a!.sealsign.v1.RecoverStoreResponse\x12?\n" +
+	"\x06Backup\x12\x1a.sealsign.v1.BackupRequest\x1a\x17.sealsign.v1.BackupPart0\x01\x12A\n" +
 	"\x06Reload\x12\x1a.sealsign.v1.ReloadRequest\x1a\x1b.sealsign.v1.ReloadResponse\x12M\n" +
 	"\n" +
 	"Checkpoint\x12\x1e.sealsign.v1.CheckpointRequest\x1a\x1f.sealsign.v1.CheckpointResponse\x12Y\n" +
@@ -2356,7 +2442,7 @@ func file_sealsign_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sealsign_v1_admin_proto_rawDescData
 }
 
-var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
 var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),          // 0: sealsign.v1.StatusRequest
 	(*StatusResponse)(nil),         // 1: sealsign.v1.StatusResponse
@@ -2378,48 +2464,50 @@ var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*ResumeKeysRequest)(nil),      // 17: sealsign.v1.ResumeKeysRequest
 	(*RevokeKeyRequest)(nil),       // 18: sealsign.v1.RevokeKeyRequest
 	(*RebindKeyRequest)(nil),       // 19: sealsign.v1.RebindKeyRequest
-	(*RecoverStoreRequest)(nil),    // 20: sealsign.v1.RecoverStoreRequest
-	(*RecoverStoreResponse)(nil),   // 21: sealsign.v1.RecoverStoreResponse
-	(*RecoveredKey)(nil),           // 22: sealsign.v1.RecoveredKey
-	(*KeysResponse)(nil),           // 23: sealsign.v1.KeysResponse
-	(*ReloadRequest)(nil),          // 24: sealsign.v1.ReloadRequest
-	(*ReloadResponse)(nil),         // 25: sealsign.v1.ReloadResponse
-	(*CheckpointRequest)(nil),      // 26: sealsign.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),     // 27: sealsign.v1.CheckpointResponse
-	(*AuditPublicKeyRequest)(nil),  // 28: sealsign.v1.AuditPublicKeyRequest
-	(*AuditPublicKeyResponse)(nil), // 29: sealsign.v1.AuditPublicKeyResponse
-	(*TestPolicyRequest)(nil),      // 30: sealsign.v1.TestPolicyRequest
-	(*TestPolicyResponse)(nil),     // 31: sealsign.v1.TestPolicyResponse
-	(*DoctorRequest)(nil),          // 32: sealsign.v1.DoctorRequest
-	(*DoctorResponse)(nil),         // 33: sealsign.v1.DoctorResponse
-	(*Finding)(nil),                // 34: sealsign.v1.Finding
-	(*ResetTimeRequest)(nil),       // 35: sealsign.v1.ResetTimeRequest
-	(*ResetTimeResponse)(nil),      // 36: sealsign.v1.ResetTimeResponse
-	(*timestamppb.Timestamp)(nil),  // 37: google.protobuf.Timestamp
+	(*BackupRequest)(nil),          // 20: sealsign.v1.BackupRequest
+	(*BackupPart)(nil),             // 21: sealsign.v1.BackupPart
+	(*RecoverStoreRequest)(nil),    // 22: sealsign.v1.RecoverStoreRequest
+	(*RecoverStoreResponse)(nil),   // 23: sealsign.v1.RecoverStoreResponse
+	(*RecoveredKey)(nil),           // 24: sealsign.v1.RecoveredKey
+	(*KeysResponse)(nil),           // 25: sealsign.v1.KeysResponse
+	(*ReloadRequest)(nil),          // 26: sealsign.v1.ReloadRequest
+	(*ReloadResponse)(nil),         // 27: sealsign.v1.ReloadResponse
+	(*CheckpointRequest)(nil),      // 28: sealsign.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),     // 29: sealsign.v1.CheckpointResponse
+	(*AuditPublicKeyRequest)(nil),  // 30: sealsign.v1.AuditPublicKeyRequest
+	(*AuditPublicKeyResponse)(nil), // 31: sealsign.v1.AuditPublicKeyResponse
+	(*TestPolicyRequest)(nil),      // 32: sealsign.v1.TestPolicyRequest
+	(*TestPolicyResponse)(nil),     // 33: sealsign.v1.TestPolicyResponse
+	(*DoctorRequest)(nil),          // 34: sealsign.v1.DoctorRequest
+	(*DoctorResponse)(nil),         // 35: sealsign.v1.DoctorResponse
+	(*Finding)(nil),                // 36: sealsign.v1.Finding
+	(*ResetTimeRequest)(nil),       // 37: sealsign.v1.ResetTimeRequest
+	(*ResetTimeResponse)(nil),      // 38: sealsign.v1.ResetTimeResponse
+	(*timestamppb.Timestamp)(nil),  // 39: google.protobuf.Timestamp
 }
 var file_sealsign_v1_admin_proto_depIdxs = []int32{
-	37, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	39, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: sealsign.v1.StatusResponse.config:type_name -> sealsign.v1.ConfigStatus
 	3,  // 2: sealsign.v1.StatusResponse.tpm:type_name -> sealsign.v1.TPMStatus
 	5,  // 3: sealsign.v1.StatusResponse.audit:type_name -> sealsign.v1.AuditStatus
 	6,  // 4: sealsign.v1.StatusResponse.keys:type_name -> sealsign.v1.Key
 	4,  // 5: sealsign.v1.StatusResponse.store:type_name -> sealsign.v1.StoreStatus
-	37, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
-	37, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	39, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
+	39, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
 	7,  // 8: sealsign.v1.Key.versions:type_name -> sealsign.v1.KeyVersion
-	37, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
-	37, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
-	37, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
-	37, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
-	37, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
-	37, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
+	39, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	39, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
+	39, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
+	39, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
+	39, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
+	39, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
 	6,  // 15: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
 	6,  // 16: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
-	22, // 17: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
+	24, // 17: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
 	6,  // 18: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
 	2,  // 19: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
-	34, // 20: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
-	37, // 21: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
+	36, // 20: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
+	39, // 21: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
 	0,  // 22: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
 	8,  // 23: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
 	10, // 24: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
@@ -2429,31 +2517,33 @@ var file_sealsign_v1_admin_proto_depIdxs = []int32{
 	17, // 28: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
 	18, // 29: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
 	19, // 30: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
-	20, // 31: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
-	24, // 32: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
-	26, // 33: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
-	28, // 34: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
-	30, // 35: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
-	32, // 36: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
-	35, // 37: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
-	1,  // 38: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
-	9,  // 39: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
-	11, // 40: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
-	13, // 41: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
-	15, // 42: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
-	23, // 43: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
-	23, // 44: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
-	23, // 45: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
-	23, // 46: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
-	21, // 47: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
-	25, // 48: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
-	27, // 49: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
-	29, // 50: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
-	31, // 51: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
-	33, // 52: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
-	36, // 53: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
-	38, // [38:54] is the sub-list for method output_type
-	22, // [22:38] is the sub-list for method input_type
+	22, // 31: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
+	20, // 32: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
+	26, // 33: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
+	28, // 34: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
+	30, // 35: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
+	32, // 36: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
+	34, // 37: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
+	37, // 38: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
+	1,  // 39: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
+	9,  // 40: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
+	11, // 41: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
+	13, // 42: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
+	15, // 43: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
+	25, // 44: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
+	25, // 45: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
+	25, // 46: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
+	25, // 47: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
+	23, // 48: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
+	21, // 49: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
+	27, // 50: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
+	29, // 51: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
+	31, // 52: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
+	33, // 53: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
+	35, // 54: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
+	38, // 55: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
+	39, // [39:56] is the sub-list for method output_type
+	22, // [22:39] is the sub-list for method input_type
 	22, // [22:22] is the sub-list for extension type_name
 	22, // [22:22] is the sub-list for extension extendee
 	0,  // [0:22] is the sub-list for field type_name
@@ -2470,7 +2560,7 @@ func file_sealsign_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sealsign_v1_admin_proto_rawDesc), len(file_sealsign_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   37,
+			NumMessages:   39,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

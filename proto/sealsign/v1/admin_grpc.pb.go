@@ -31,6 +31,7 @@ const (
 	Admin_RevokeKey_FullMethodName      = "/sealsign.v1.Admin/RevokeKey"
 	Admin_RebindKey_FullMethodName      = "/sealsign.v1.Admin/RebindKey"
 	Admin_RecoverStore_FullMethodName   = "/sealsign.v1.Admin/RecoverStore"
+	Admin_Backup_FullMethodName         = "/sealsign.v1.Admin/Backup"
 	Admin_Reload_FullMethodName         = "/sealsign.v1.Admin/Reload"
 	Admin_Checkpoint_FullMethodName     = "/sealsign.v1.Admin/Checkpoint"
 	Admin_AuditPublicKey_FullMethodName = "/sealsign.v1.Admin/AuditPublicKey"
@@ -57,6 +58,8 @@ type AdminClient interface {
 	RebindKey(ctx context.Context, in *RebindKeyRequest, opts ...grpc.CallOption) (*KeysResponse, error)
 	// RecoverStore accepts a state folder from a backup, or another TPM: every version becomes pending.
 	RecoverStore(ctx context.Context, in *RecoverStoreRequest, opts ...grpc.CallOption) (*RecoverStoreResponse, error)
+	// Backup streams a tar archive of the state folder and the config.
+	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupPart], error)
 	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error)
 	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
 	AuditPublicKey(ctx context.Context, in *AuditPublicKeyRequest, opts ...grpc.CallOption) (*AuditPublicKeyResponse, error)
@@ -175,6 +178,25 @@ func (c *adminClient) RecoverStore(ctx context.Context, in *RecoverStoreRequest,
 	return out, nil
 }
 
+func (c *adminClient) Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupPart], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &Admin_ServiceDesc.Streams[0], Admin_Backup_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[BackupRequest, BackupPart]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_BackupClient = grpc.ServerStreamingClient[BackupPart]
+
 func (c *adminClient) Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReloadResponse)
@@ -253,6 +275,8 @@ type AdminServer interface {
 	RebindKey(context.Context, *RebindKeyRequest) (*KeysResponse, error)
 	// RecoverStore accepts a state folder from a backup, or another TPM: every version becomes pending.
 	RecoverStore(context.Context, *RecoverStoreRequest) (*RecoverStoreResponse, error)
+	// Backup streams a tar archive of the state folder and the config.
+	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupPart]) error
 	Reload(context.Context, *ReloadRequest) (*ReloadResponse, error)
 	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
 	AuditPublicKey(context.Context, *AuditPublicKeyRequest) (*AuditPublicKeyResponse, error)
@@ -300,6 +324,9 @@ func (UnimplementedAdminServer) RebindKey(context.Context, *RebindKeyRequest) (*
 }
 func (UnimplementedAdminServer) RecoverStore(context.Context, *RecoverStoreRequest) (*RecoverStoreResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RecoverStore not implemented")
+}
+func (UnimplementedAdminServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupPart]) error {
+	return status.Error(codes.Unimplemented, "method Backup not implemented")
 }
 func (UnimplementedAdminServer) Reload(context.Context, *ReloadRequest) (*ReloadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reload not implemented")
@@ -520,6 +547,17 @@ func _Admin_RecoverStore_Handler(srv interface{}, ctx context.Context, dec func(
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(BackupRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(AdminServer).Backup(m, &grpc.GenericServerStream[BackupRequest, BackupPart]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type Admin_BackupServer = grpc.ServerStreamingServer[BackupPart]
+
 func _Admin_Reload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReloadRequest)
 	if err := dec(in); err != nil {
@@ -700,6 +738,12 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _Admin_ResetTime_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "Backup",
+			Handler:       _Admin_Backup_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "sealsign/v1/admin.proto",
 }
