@@ -16,6 +16,8 @@ func binance() *Venue {
 	spot := &service{prefixes: []string{"/api/", "/sapi/"}}
 	futures := &service{prefixes: []string{"/fapi/", "/futures/"}, clock: "/fapi/v1/time"}
 	coin := &service{prefixes: []string{"/dapi/"}, clock: "/dapi/v1/time"}
+	// "Only the /api endpoints are available on the Spot Test Network": https://testnet.binance.vision, FAQ.
+	testSpot := &service{prefixes: []string{"/api/"}}
 	bothFutures := &service{prefixes: []string{"/fapi/", "/futures/", "/dapi/"}, clock: "/fapi/v1/time"}
 	return &Venue{
 		name: "binance",
@@ -28,7 +30,7 @@ func binance() *Venue {
 			sockets: map[string]string{"spot": "wss://ws-api.binance.com/ws-api/v3", "futures": "wss://ws-fapi.binance.com/ws-fapi/v1"},
 		}, {
 			name:    "testnet",
-			hosts:   []host{{"testnet.binance.vision", spot}, {"testnet.binancefuture.com", bothFutures}},
+			hosts:   []host{{"testnet.binance.vision", testSpot}, {"testnet.binancefuture.com", bothFutures}},
 			sockets: map[string]string{"spot": "wss://ws-api.testnet.binance.vision/ws-api/v3", "futures": "wss://testnet.binancefuture.com/ws-fapi/v1"},
 		}, {
 			name:    "demo",
@@ -52,6 +54,21 @@ func binance() *Venue {
 		clock:      clock{path: "/api/v3/time", answer: []string{"serverTime"}, tick: time.Millisecond},
 		rows:       slices.Concat(binanceSpot(), binanceWallet(), binanceFutures()),
 		logins:     binanceLogins("spot", "futures"),
+		probes:     []probe{{"GET /sapi/v1/account/apiRestrictions", binanceRights}, {"GET /api/v3/account", nil}},
+		// https://developers.binance.com/docs/binance-spot-api-docs/errors
+		refuses: refusals{
+			statuses: []int{unauthorized}, code: []string{"code"}, codes: []string{"-1002", "-1022", "-2008", "-2014", "-2015"},
+		},
+	}
+}
+
+// binanceRights reads https://developers.binance.com/docs/wallet/account/api-key-permission.
+// A key without an IP list loses the right to trade at a time that it tells.
+func binanceRights(answer any) Rights {
+	return Rights{
+		Withdraw: says(find(answer, "enableWithdrawals")),
+		IPList:   says(find(answer, "ipRestrict")),
+		Expires:  since1970(find(answer, "tradingAuthorityExpirationTime"), time.Millisecond),
 	}
 }
 

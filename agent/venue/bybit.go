@@ -47,6 +47,25 @@ func bybit() *Venue {
 		rows:   slices.Concat(bybitReads(), bybitOrders(), bybitSettings(), bybitFunds()),
 		// The login doesn't say which of the two sockets it is for, so both can do the same.
 		logins: []login{bybitLogin("private"), bybitLogin("trade")},
+		probes: []probe{{"GET /v5/user/query-api", bybitRights}},
+		// https://bybit-exchange.github.io/docs/v5/error
+		refuses: refusals{
+			statuses: []int{unauthorized}, code: []string{"retCode"}, codes: []string{"10003", "10004", "10005", "10007", "10010", "33004"},
+		},
+	}
+}
+
+// bybitRights reads https://bybit-exchange.github.io/docs/v5/user/apikey-info.
+// Only a key without an IP list has an end.
+func bybitRights(answer any) Rights {
+	expires, err := time.Parse(time.RFC3339, text(find(answer, "result", "expiredAt")))
+	if err != nil || expires.Unix() <= 0 {
+		expires = time.Time{}
+	}
+	return Rights{
+		Withdraw: lists(find(answer, "result", "permissions", "Wallet"), "Withdraw"),
+		IPList:   addressed(find(answer, "result", "ips")),
+		Expires:  expires,
 	}
 }
 

@@ -32,7 +32,17 @@ func coinbaseCDP() *Venue {
 		clock:  clock{path: "/api/v3/brokerage/time", answer: []string{"epochMillis"}, tick: time.Millisecond},
 		rows:   slices.Concat(coinbaseCDPReads(), coinbaseCDPOrders(), coinbaseCDPFunds()),
 		logins: []login{coinbaseCDPLogin("user"), coinbaseCDPLogin("futures_balance_summary")},
+		probes: []probe{{"GET /api/v3/brokerage/key_permissions", coinbaseCDPRights}},
+		// A key that isn't good is UNAUTHENTICATED, one without the right PERMISSION_DENIED: https://docs.cdp.coinbase.com/coinbase-app/api-architecture/status-codes
+		refuses: refusals{statuses: []int{unauthorized, forbidden}},
 	}
+}
+
+// coinbaseCDPRights reads
+// https://docs.cdp.coinbase.com/api-reference/advanced-trade-api/rest-api/data-api/get-api-key-permissions.
+// It tells nothing of addresses.
+func coinbaseCDPRights(answer any) Rights {
+	return Rights{Withdraw: says(find(answer, "can_transfer"))}
 }
 
 // coinbaseCDPLogin is a subscription, each with a token of its own. The app adds

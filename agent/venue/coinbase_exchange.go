@@ -30,7 +30,10 @@ func coinbaseExchange() *Venue {
 		bodies:     []bodyKind{jsonBody},
 		deleteBody: true,
 		clock:      clock{path: "/time", answer: []string{"iso"}},
-		rows:       slices.Concat(coinbaseExchangeReads(), coinbaseExchangeOrders(), coinbaseExchangeFunds()),
+		// No endpoint tells what the key may do. https://docs.cdp.coinbase.com/api-reference/exchange-api/rest-api/accounts/get-all-account-profile
+		probes:  []probe{{"GET /accounts", nil}},
+		refuses: refusals{statuses: []int{unauthorized, forbidden}},
+		rows:    slices.Concat(coinbaseExchangeReads(), coinbaseExchangeOrders(), coinbaseExchangeFunds()),
 		// The app adds product_ids, or other channels, to the message: what is signed doesn't name them.
 		logins: []login{{
 			channel: "user",

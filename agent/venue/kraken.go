@@ -25,6 +25,12 @@ func kraken() *Venue {
 		bodies:       []bodyKind{formBody, jsonBody},
 		alwaysPost:   true,
 		clock:        clock{path: "/0/public/Time", answer: []string{"result", "unixtime"}, tick: time.Second},
+		probes:       []probe{{"POST /0/private/GetApiKeyInfo", krakenRights}},
+		// https://docs.kraken.com/api/docs/guides/spot-errors
+		refuses: refusals{
+			statuses: []int{unauthorized}, code: []string{"error", "0"},
+			codes: []string{"EAPI:Invalid key", "EAPI:Invalid signature", "EGeneral:Permission denied"},
+		},
 		rows: slices.Concat(
 			public("GET /0/public/", "Time SystemStatus MaintenanceSchedule Assets AssetPairs Ticker OHLC Depth GroupedBook Trades Spread PreTrade PostTrade"),
 			reads("POST /0/private/", "Level3 Balance BalanceEx CreditLines TradeBalance OpenOrders ClosedOrders QueryOrders OrderAmends"+
@@ -33,6 +39,15 @@ func kraken() *Venue {
 				" Earn/Strategies Earn/Allocations Earn/AllocateStatus Earn/DeallocateStatus"),
 			krakenOrders(), krakenFunds(),
 		),
+	}
+}
+
+// krakenRights reads https://docs.kraken.com/api-reference/account-data/get-api-key-info.
+func krakenRights(answer any) Rights {
+	return Rights{
+		Withdraw: lists(find(answer, "result", "permissions"), "withdraw-funds"),
+		IPList:   addressed(find(answer, "result", "ipAllowlist")),
+		Expires:  since1970(find(answer, "result", "validUntil"), time.Second),
 	}
 }
 

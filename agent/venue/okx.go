@@ -39,7 +39,26 @@ func okx() *Venue {
 		rows:   slices.Concat(okxReads(), okxOrders(), okxSettings(), okxFunds()),
 		// The login doesn't say which of the two sockets it is for, so both can do the same.
 		logins: []login{okxLogin("private"), okxLogin("business")},
+		probes: []probe{{"GET /api/v5/account/config", okxRights}},
+		// https://www.okx.com/docs-v5/en/#error-code-rest-api; 50102 and 50112 are of the clock.
+		refuses: refusals{
+			statuses: []int{unauthorized}, code: []string{"code"},
+			codes: []string{"50101", "50105", "50110", "50111", "50113", "50114", "50119", "50120"}, others: []string{"50102", "50107", "50112"},
+		},
 	}
+}
+
+// okxRights reads https://www.okx.com/docs-v5/en/#trading-account-rest-api-get-account-configuration:
+// perm is "read_only,trade,withdraw", ip the addresses with commas between them.
+func okxRights(answer any) Rights {
+	account := find(answer, "data", "0")
+	perm, isText := find(account, "perm").(string)
+	if !isText {
+		return Rights{}
+	}
+	withdraw := slices.Contains(strings.Split(perm, ","), "withdraw")
+	limited := text(find(account, "ip")) != ""
+	return Rights{Withdraw: &withdraw, IPList: &limited}
 }
 
 func okxLogin(channel string) login {

@@ -31,6 +31,8 @@ type Venue struct {
 	rows    []row
 	logins  []login
 	clock   clock
+	probes  []probe // the first that one of the key's hosts serves is used
+	refuses refusals
 	passes  []string // header fields of the app that go out, besides those of every venue
 	once    string   // what makes the venue accept a request only once, with the source that says so
 	keyAPI  string   // the requests by which the venue's own API creates and deletes keys; empty: people do
