@@ -39,9 +39,11 @@ type account struct {
 	passphrase string
 	public     crypto.PublicKey // of accounts that sign with a private key
 
-	mu    sync.Mutex
-	nonce uint64          // the highest seen
-	used  map[string]bool // tokens that may come once
+	mu       sync.Mutex
+	nonce    uint64          // the highest seen
+	used     map[string]bool // tokens that may come once
+	rights   Rights
+	disabled bool // the venue refuses the key
 }
 
 // accounts are one venue's, by API key.
@@ -80,7 +82,7 @@ func (s *Server) Register(venue, apiKey string, public crypto.PublicKey) {
 	v := s.venue(venue)
 	v.accounts.mu.Lock()
 	defer v.accounts.mu.Unlock()
-	v.accounts.put(&account{apiKey: apiKey, public: public})
+	v.accounts.put(&account{apiKey: apiKey, public: public, rights: usual()})
 }
 
 func (a *accounts) put(acct *account) {
@@ -100,7 +102,7 @@ func (a *accounts) get(apiKey string) (*account, bool) {
 // issue makes the credential and the venue's side of it.
 func (v *venue) issue(algorithm string) (Credential, *account, error) {
 	c := Credential{APIKey: "FAKE-" + v.name + "-" + algorithm}
-	acct := &account{apiKey: c.APIKey}
+	acct := &account{apiKey: c.APIKey, rights: usual()}
 	if v.passphrase {
 		c.Passphrase = "FAKE-passphrase-" + v.name
 		acct.passphrase = c.Passphrase

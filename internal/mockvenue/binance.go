@@ -31,7 +31,7 @@ func binance() exchange {
 			{"GET", "/fapi/v2/account", Read, text(`{"canTrade":true,"assets":[],"positions":[]}`), nil},
 			{"GET", "/fapi/v3/account", Read, text(`{"canTrade":true,"assets":[],"positions":[]}`), nil},
 			{"GET", "/fapi/v1/openOrders", Read, list, nil},
-			{"GET", "/sapi/v1/account/apiRestrictions", Read, text(`{"ipRestrict":true,"enableReading":true,"enableWithdrawals":false,"enableSpotAndMarginTrading":true}`), nil},
+			{"GET", "/sapi/v1/account/apiRestrictions", Read, told(binanceTells), nil},
 			{"POST", "/api/v3/order", Order, binanceOrder, client},
 			{"POST", "/api/v3/order/test", Read, object, nil},
 			{"POST", "/fapi/v1/order", Order, binanceOrder, client},

@@ -18,7 +18,7 @@ func bybit() exchange {
 			{"GET", "/v5/account/*", Read, bybitEmpty, nil},
 			{"GET", "/v5/order/*", Read, bybitEmpty, nil},
 			{"GET", "/v5/position/*", Read, bybitEmpty, nil},
-			{"GET", "/v5/user/query-api", Read, bybitEmpty, nil},
+			{"GET", "/v5/user/query-api", Read, told(bybitTells), nil},
 			{"POST", "/v5/order/create", Order, bybitOrder, func(r *request) string { return r.field("orderLinkId") }},
 			{"POST", "/v5/order/create-batch", Order, bybitEmpty, nil},
 			{"POST", "/v5/order/cancel", Cancel, bybitEmpty, nil},

@@ -86,7 +86,7 @@ func coinbaseCDP() exchange {
 			{"GET", "/api/v3/brokerage/time", Public, coinbaseCDPTime, nil},
 			{"GET", "/api/v3/brokerage/market/*", Public, text(`{"products":[]}`), nil},
 			{"GET", "/api/v3/brokerage/accounts", Read, text(`{"accounts":[{"uuid":"fake","currency":"BTC","available_balance":{"value":"1","currency":"BTC"}}],"has_next":false}`), nil},
-			{"GET", "/api/v3/brokerage/key_permissions", Read, text(`{"can_view":true,"can_trade":true,"can_transfer":false}`), nil},
+			{"GET", "/api/v3/brokerage/key_permissions", Read, told(coinbaseCDPTells), nil},
 			{"GET", "/api/v3/brokerage/orders/*", Read, text(`{"orders":[]}`), nil},
 			{"POST", "/api/v3/brokerage/orders", Order, coinbaseCDPOrder, func(r *request) string { return r.field("client_order_id") }},
 			{"POST", "/api/v3/brokerage/orders/batch_cancel", Cancel, text(`{"results":[]}`), nil},

@@ -47,10 +47,11 @@ type route struct {
 // request is one request that arrived, read.
 type request struct {
 	*http.Request
-	body []byte
-	now  time.Time
-	id   int64  // of the order that it made
-	used uint64 // the nonce that it carried
+	body    []byte
+	now     time.Time
+	account *account // that signed it
+	id      int64    // of the order that it made
+	used    uint64   // the nonce that it carried
 }
 
 // refusal is why a venue says no.

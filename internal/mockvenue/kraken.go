@@ -28,7 +28,7 @@ func kraken() exchange {
 			{"POST", "/0/private/OpenOrders", Read, text(`{"error":[],"result":{"open":{}}}`), nil},
 			{"POST", "/0/private/QueryOrders", Read, text(`{"error":[],"result":{}}`), nil},
 			{"POST", "/0/private/TradesHistory", Read, text(`{"error":[],"result":{"trades":{},"count":0}}`), nil},
-			{"POST", "/0/private/GetApiKeyInfo", Read, text(`{"error":[],"result":{"apiKeyName":"fake","permissions":["query-funds"]}}`), nil},
+			{"POST", "/0/private/GetApiKeyInfo", Read, told(krakenTells), nil},
 			{"POST", "/0/private/AddOrder", Order, krakenOrder, func(r *request) string { return krakenField(r, "cl_ord_id") }},
 			{"POST", "/0/private/AddOrderBatch", Order, text(`{"error":[],"result":{"orders":[]}}`), nil},
 			{"POST", "/0/private/CancelOrder", Cancel, text(`{"error":[],"result":{"count":1}}`), nil},

@@ -18,6 +18,7 @@ func okx() exchange {
 			{"GET", "/api/v5/public/*", Public, okxEmpty, nil},
 			{"GET", "/api/v5/market/*", Public, okxEmpty, nil},
 			{"GET", "/api/v5/account/balance", Read, text(`{"code":"0","msg":"","data":[{"totalEq":"100","details":[{"ccy":"BTC","eq":"1"}]}]}`), nil},
+			{"GET", "/api/v5/account/config", Read, told(okxTells), nil},
 			{"GET", "/api/v5/account/*", Read, okxEmpty, nil},
 			{"GET", "/api/v5/trade/*", Read, okxEmpty, nil},
 			{"POST", "/api/v5/trade/order", Order, okxOrder, func(r *request) string { return r.field("clOrdId") }},

@@ -92,6 +92,10 @@ func (v *venue) check(r *request, row route, known bool) *refusal {
 	if !ok {
 		return refused(badKey, "no account with the API key "+key)
 	}
+	if _, good := acct.standing(); !good {
+		return refused(badKey, "the API key "+key+" was deleted")
+	}
+	r.account = acct
 	if refusal := v.verify(r, acct); refusal != nil {
 		return refusal
 	}
