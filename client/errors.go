@@ -50,6 +50,7 @@ const (
 	KeyLocked           = fault.KeyLocked
 	KeyUnsupported      = fault.KeyUnsupported
 	KeyRebindRequired   = fault.KeyRebindRequired
+	KeyTrialFailed      = fault.KeyTrialFailed
 	ConfigInvalid       = fault.ConfigInvalid
 	TPMUnavailable      = fault.TPMUnavailable
 	AuditUnavailable    = fault.AuditUnavailable

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,7 +31,12 @@ func (r *Ring) Import(ctx context.Context, name string, data []byte) (number int
 	if err != nil {
 		return 0, err
 	}
-	defer c.key.unlock()
+	defer func() {
+		c.key.unlock()
+		if err == nil {
+			err = r.awaitTrial(ctx, c.key, number)
+		}
+	}()
 	if err := c.spec.takes(given); err != nil {
 		return 0, err
 	}
@@ -338,10 +344,15 @@ func (r *Ring) begin(ctx context.Context, k *key, number int) error {
 		return nil
 	}
 	_, err := r.settleBusy(ctx, k)
-	if err != nil {
-		refusal := *fault.From(err)
-		refusal.Message = fmt.Sprintf("version %d is stored, and doesn't sign yet: %s", number, refusal.Message)
-		return &refusal
+	if err != nil && !errors.Is(err, errTrying) {
+		return storedOnly(number, fault.From(err))
 	}
 	return nil
+}
+
+// storedOnly says that an import is whole, and why it doesn't sign.
+func storedOnly(number int, why *fault.Error) error {
+	refusal := *why
+	refusal.Message = fmt.Sprintf("version %d is stored, and doesn't sign yet: %s", number, why.Message)
+	return &refusal
 }

@@ -19,12 +19,14 @@ type Info struct {
 	// State is active, pending, suspended, cancel-only, expired, empty, revoked, damaged,
 	// locked, rebind-required, unsupported, untrusted, unavailable, or unconfigured for a key
 	// of the store that the config doesn't name.
-	State    string
-	Wanted   int    // the version that the config asks for; 0: none
-	Active   int    // the version that signs; 0: none
-	Problem  string // why it can't sign, or why wanted and active differ
-	Versions []VersionInfo
-	Schedule Schedule
+	State   string
+	Wanted  int    // the version that the config asks for; 0: none
+	Active  int    // the version that signs; 0: none
+	Problem string // why it can't sign, or why wanted and active differ
+	// RightsProblem is why the rights of the active version at its venue aren't known.
+	RightsProblem string
+	Versions      []VersionInfo
+	Schedule      Schedule
 }
 
 // VersionInfo is one version of a key.
@@ -33,6 +35,7 @@ type VersionInfo struct {
 	State      State
 	ImportedAt time.Time // zero: the version is revoked, or its file can't be read
 	Origin     string    // OriginImported or OriginGenerated, or empty likewise
+	Rights     *Rights   // at the venue; nil: not known
 }
 
 // List is every key of the config and of the store, by name. What it tells of
@@ -58,6 +61,7 @@ func (r *Ring) Info(name string) (Info, error) {
 func (r *Ring) info(k *key) Info {
 	unusable := r.usable()
 	unread := r.readMetas(k)
+	r.readRights(k)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	i := Info{Name: k.name, Wanted: k.wantedLocked(), Active: k.activeLocked(), Schedule: r.scheduleLocked(k)}
@@ -70,9 +74,12 @@ func (r *Ring) info(k *key) Info {
 	for _, n := range slices.Sorted(maps.Keys(k.versions)) {
 		v := VersionInfo{Version: n, State: k.versions[n].shown()}
 		if meta := k.metas[n]; meta != nil && v.State != Revoked {
-			v.ImportedAt, v.Origin = meta.ImportedAt, meta.Origin
+			v.ImportedAt, v.Origin, v.Rights = meta.ImportedAt, meta.Origin, k.rights[n]
 		}
 		i.Versions = append(i.Versions, v)
+	}
+	if k.unread != nil && k.rights[i.Active] == nil {
+		i.RightsProblem = k.unread.Message
 	}
 	problem := r.problemLocked(k, unusable, unread)
 	i.State = k.stateLocked(problem)
@@ -154,6 +161,9 @@ func (r *Ring) whyNotLocked(k *key, n int, unread *fault.Error) error {
 	if unread != nil {
 		return unread
 	}
+	if t := k.trialLocked(n); t != nil {
+		return t.why(k)
+	}
 	if k.problem != nil && k.problem.Reason != fault.TPMUnavailable {
 		return k.problem // found by trying, where the file alone proves nothing
 	}
@@ -170,6 +180,8 @@ var stateOf = map[fault.Reason]string{
 	fault.KeyUnknown:        "unconfigured",
 	fault.KeyEmpty:          "empty",
 	fault.KeyPending:        string(Pending),
+	fault.KeyTrialFailed:    string(Pending),
+	fault.VenueUnreachable:  string(Pending),
 	fault.KeyRevoked:        string(Revoked),
 	fault.KeyExpired:        "expired",
 	fault.KeyDamaged:        "damaged",

@@ -29,6 +29,9 @@ type key struct {
 	metas    map[int]*metadata // what is known of the files, for listing
 	problem  *fault.Error      // why the wanted version isn't live
 	failedAt time.Time         // when that was found
+	trial    *trial            // of the wanted version with its venue
+	rights   map[int]*Rights   // by version; nil: not read from the disk yet
+	unread   *fault.Error      // why those of the live version aren't known
 }
 
 func newKey(name string, now func() time.Time) *key {

@@ -46,6 +46,7 @@ func (r *Ring) Resume(name string) error {
 	}
 	for _, k := range keys {
 		k.hold.Store(int32(running))
+		r.live(k.name)
 	}
 	return r.saveStops() // a suspension that came meanwhile isn't in the file any more
 }
@@ -153,8 +154,12 @@ func (r *Ring) Rebind(ctx context.Context, name string) error {
 	}
 	r.mu.Lock()
 	c.key.problem = nil
+	superseded := c.key.dropTrialLocked() // what the venue refused may be mended there
 	r.mu.Unlock()
-	_, err = r.settleBusy(ctx, c.key)
+	endAll(superseded, errSuperseded())
+	if _, err = r.settleBusy(ctx, c.key); errors.Is(err, errTrying) {
+		return nil
+	}
 	return err
 }
 

@@ -34,6 +34,7 @@ type Spec struct {
 	Template       string // of a configured venue
 	Version        int    // the one that is to sign; 0: the newest imported
 	Passphrase     bool   // the venue needs one
+	Probe          string // when a version is tried with the venue before it signs: ProbeOff, ProbeAuto or ProbeRequired
 
 	MaxAge    time.Duration // until a rotation is due; 0: never
 	Expires   time.Time     // it signs nothing from then on; zero: never
@@ -44,7 +45,7 @@ func (s *Spec) equal(o *Spec) bool {
 	return s.Name == o.Name && s.Venue == o.Venue && s.Environment == o.Environment && s.Algorithm == o.Algorithm &&
 		s.Protection == o.Protection && s.SecretEncoding == o.SecretEncoding && slices.Equal(s.Hosts, o.Hosts) &&
 		s.CA == o.CA && s.Template == o.Template && s.Version == o.Version && s.Passphrase == o.Passphrase &&
-		s.MaxAge == o.MaxAge && s.Expires.Equal(o.Expires) && s.IdleAfter == o.IdleAfter
+		s.MaxAge == o.MaxAge && s.Expires.Equal(o.Expires) && s.IdleAfter == o.IdleAfter && s.Probe == o.Probe
 }
 
 // metadata is sealed with a version: who can't unseal the version can't change it.

@@ -39,6 +39,9 @@ type Options struct {
 	Time func() time.Time
 	// LastUse is when a key was used last before this process; nil: never.
 	LastUse func(name string) time.Time
+	Try     Try // has a version tried with its venue before it takes over; nil: none is
+	// Live is told that a version was loaded, or may sign again. It must not block.
+	Live func(key string)
 }
 
 // Ring is all keys of one state folder. Its methods may be called from many goroutines.
@@ -50,6 +53,8 @@ type Ring struct {
 	time   func() time.Time
 
 	lastUse func(name string) time.Time
+	try     Try
+	live    func(key string)
 
 	switched func(key string, version int)
 	recovery atomic.Pointer[[]age.Recipient]
@@ -103,7 +108,13 @@ func Open(dir string, device *tpm.Device, o Options) (*Ring, error) {
 	if o.LastUse == nil {
 		o.LastUse = func(string) time.Time { return time.Time{} }
 	}
-	r := &Ring{store: s, log: o.Log, now: o.Now, time: o.Time, lastUse: o.LastUse, switched: o.Switched, keys: make(map[string]*key)}
+	if o.Live == nil {
+		o.Live = func(string) {}
+	}
+	r := &Ring{
+		store: s, log: o.Log, now: o.Now, time: o.Time, lastUse: o.LastUse, switched: o.Switched, try: o.Try, live: o.Live,
+		keys: make(map[string]*key),
+	}
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	r.device.Store(device)
 	r.readStops()
@@ -224,16 +235,17 @@ func (r *Ring) apply(specs []Spec) (ends []ending, unsettled []*key) {
 func (k *key) specLocked(spec *Spec) (ending, bool) {
 	k.spec, k.problem = spec, nil
 	k.expire(spec.Expires)
+	superseded := k.dropTrialLocked()
 	live := k.live.Load()
-	if live == nil {
-		return ending{}, false
+	var err error
+	if live != nil {
+		err = live.meta.bound(spec)
 	}
-	err := live.meta.bound(spec)
 	if err == nil {
-		return ending{}, false
+		return ending{superseded, errSuperseded()}, superseded != nil
 	}
 	k.problem = fault.From(err)
-	return ending{k.unloadLocked(0), k.problem}, true
+	return ending{append(k.unloadLocked(0), superseded...), k.problem}, true
 }
 
 // unloadLocked takes a loaded version out of use, or all if n is 0. The caller ends them.

@@ -46,7 +46,10 @@ func TestNewestImportSignsWhereTheConfigNamesNoVersion(t *testing.T) {
 	if i.State != "active" || i.Wanted != 2 || i.Active != 2 || i.Problem != "" {
 		t.Errorf("got %+v", i)
 	}
-	want := []VersionInfo{{1, Retired, p.clock.Now(), OriginImported}, {2, Active, p.clock.Now(), OriginImported}}
+	want := []VersionInfo{
+		{Version: 1, State: Retired, ImportedAt: p.clock.Now(), Origin: OriginImported},
+		{Version: 2, State: Active, ImportedAt: p.clock.Now(), Origin: OriginImported},
+	}
 	if !slices.Equal(i.Versions, want) {
 		t.Errorf("versions %v, want %v", i.Versions, want)
 	}

@@ -47,6 +47,15 @@ func (r *Ring) settleBusy(ctx context.Context, k *key) (*version, error) {
 		if p.err != nil || p.settled {
 			return p.live, p.err
 		}
+		if r.trialWanted(&p) {
+			tried, err := r.tryFirst(ctx, k, &p)
+			switch {
+			case errors.Is(err, errStale):
+				continue
+			case tried:
+				return p.live, err
+			}
+		}
 		v, err := r.bring(ctx, k, p.spec, p.wanted)
 		switch {
 		case errors.Is(err, errStale):
@@ -117,14 +126,23 @@ func (r *Ring) bring(ctx context.Context, k *key, spec *Spec, n int) (*version, 
 	if err != nil {
 		return nil, err
 	}
-	if err = r.activate(k, n); err == nil {
-		err = r.publish(k, v, spec)
-	}
-	if err != nil {
+	if err := r.switchTo(k, v, spec); err != nil {
 		v.end(fault.From(err))
 		return nil, err
 	}
 	return v, nil
+}
+
+// switchTo makes a loaded version live: first on disk, then in force.
+func (r *Ring) switchTo(k *key, v *version, spec *Spec) error {
+	err := r.activate(k, v.number)
+	if err == nil {
+		err = r.publish(k, v, spec)
+	}
+	if err == nil {
+		r.live(k.name)
+	}
+	return err
 }
 
 // load unseals a version.
@@ -224,9 +242,16 @@ func (r *Ring) publish(k *key, v *version, spec *Spec) error {
 		return k.unusableLocked(v.number)
 	case k.spec != spec:
 		return errStale
+	case k.lostLocked(v):
+		return errSuperseded()
+	}
+	if k.trial != nil && k.trial.candidate == v {
+		k.trial = nil
 	}
 	old := k.live.Swap(v)
-	k.loaded = append(k.loaded, v)
+	if !slices.Contains(k.loaded, v) { // else it was tried
+		k.loaded = append(k.loaded, v)
+	}
 	k.metas[v.number] = v.meta
 	if old != nil {
 		time.AfterFunc(drain, func() { r.retire(old, v.number) })

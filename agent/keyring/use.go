@@ -19,7 +19,8 @@ type version struct {
 	meta   *metadata // authenticated
 	uses   [2]Use    // for others and for cancels
 
-	ended atomic.Pointer[fault.Error] // why it signs no more
+	ended   atomic.Pointer[fault.Error] // why it signs no more
+	abandon context.CancelFunc          // ends the version's trial; nil: it had none
 
 	// mu is held for reading while memory is read, and for writing while it is wiped.
 	mu         sync.RWMutex
@@ -49,6 +50,9 @@ func newVersion(k *key, meta *metadata, c *credential) (*version, error) {
 func (v *version) end(why *fault.Error) {
 	if !v.ended.CompareAndSwap(nil, why) {
 		return
+	}
+	if v.abandon != nil {
+		v.abandon()
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

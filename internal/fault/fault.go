@@ -62,6 +62,7 @@ const (
 	KeyLocked           Reason = "KEY_LOCKED"
 	KeyUnsupported      Reason = "KEY_UNSUPPORTED"
 	KeyRebindRequired   Reason = "KEY_REBIND_REQUIRED"
+	KeyTrialFailed      Reason = "KEY_TRIAL_FAILED"
 	ConfigInvalid       Reason = "CONFIG_INVALID"
 	TPMUnavailable      Reason = "TPM_UNAVAILABLE"
 	AuditUnavailable    Reason = "AUDIT_UNAVAILABLE"
@@ -98,6 +99,7 @@ var classes = map[Reason]Class{
 	KeyLocked:           KeyState,
 	KeyUnsupported:      KeyState,
 	KeyRebindRequired:   KeyState,
+	KeyTrialFailed:      KeyState,
 	ConfigInvalid:       Invalid,
 	TPMUnavailable:      Unavailable,
 	AuditUnavailable:    Unavailable,
