@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/sealsign/sealsign/agent/audit"
+	"github.com/sealsign/sealsign/agent/caller"
 	"github.com/sealsign/sealsign/agent/config"
 	"github.com/sealsign/sealsign/agent/keyring"
 	"github.com/sealsign/sealsign/agent/ledger"
@@ -59,8 +60,12 @@ type Agent struct {
 	lock       *os.File
 	ctx        context.Context // ended by Stop
 	stop       context.CancelFunc
-	awaiting   sync.WaitGroup // for the TPM, and the times to be kept
+	awaiting   sync.WaitGroup // for the TPM, the times to be kept, and what venues say of keys
 	connecting sync.Mutex     // held while the TPM is opened
+
+	self     *caller.Caller // who asks where the agent itself does
+	switches *switches      // keys whose rights may be unknown
+	using    sync.RWMutex   // held while another config comes into force
 
 	setup     atomic.Pointer[setup]
 	reloading sync.Mutex
@@ -79,7 +84,9 @@ func Start(ctx context.Context, opts Options) (_ *Agent, err error) {
 	if opts.Synchronised == nil {
 		opts.Synchronised = synchronised
 	}
-	a := &Agent{opts: opts, logger: opts.Logger, now: opts.Now, startedAt: opts.Now(), transports: &transports{dial: opts.Dial}}
+	a := &Agent{
+		opts: opts, logger: opts.Logger, now: opts.Now, startedAt: opts.Now(), transports: &transports{dial: opts.Dial}, switches: newSwitches(),
+	}
 	a.ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
 	a.clocks.now = opts.Now
 	loaded, err := load(opts.Config)
@@ -91,6 +98,9 @@ func Start(ctx context.Context, opts Options) (_ *Agent, err error) {
 			a.Stop()
 		}
 	}()
+	if a.self, err = caller.Self(); err != nil {
+		return nil, err
+	}
 	if a.lock, err = openState(loaded.Agent.StateDir); err != nil {
 		return nil, err
 	}
@@ -104,6 +114,7 @@ func Start(ctx context.Context, opts Options) (_ *Agent, err error) {
 	a.use(loaded)
 	go a.ring.Warm(a.ctx)
 	a.awaiting.Go(a.tendAll)
+	a.awaiting.Go(a.readRights)
 	if err := a.recordAdmin("agent.start", nil); err != nil {
 		a.logger.Error("the start is not in the log", "error", err) // as every request will say too
 	}
@@ -137,6 +148,7 @@ func (a *Agent) openParts(c *config.Config) (err error) {
 	a.clocks.agreed = a.ledger.Saw
 	a.ring, err = keyring.Open(dir, nil, keyring.Options{
 		Log: a.logger, Now: a.now, Time: a.time, LastUse: a.ledger.LastUse, Switched: a.switched,
+		Try: a.try, Live: a.switches.add,
 	})
 	return err
 }
@@ -239,12 +251,22 @@ func (a *Agent) announce(note string) { a.logger.Info("checkpoint", "note", note
 func (a *Agent) use(c *config.Config) {
 	s := newSetup(c, a.transports, a.now())
 	a.ring.SetRecovery(c.Agent.Recovery)
+	a.using.Lock()
 	a.ring.Apply(s.specs())
 	a.setup.Store(s)
+	a.using.Unlock()
 	a.badConfig.Store(nil)
 	for _, warning := range c.Warnings {
 		a.logger.Warn("config", "warning", warning)
 	}
+}
+
+// inForce is the config in force, the one that is just coming into force included:
+// what the keyring begins because of it finds it here.
+func (a *Agent) inForce() *setup {
+	a.using.RLock()
+	defer a.using.RUnlock()
+	return a.setup.Load()
 }
 
 // Reload reads the config again. A bad one, or one that needs a restart, is
@@ -306,6 +328,9 @@ func (a *Agent) Watch(ctx context.Context) {
 func (a *Agent) Stop() {
 	a.stop()
 	a.awaiting.Wait()
+	if a.ring != nil {
+		a.ring.Close() // trials have records, so before the log
+	}
 	if a.log != nil {
 		_ = a.recordAdmin("agent.stop", nil) // a log that takes no records has said so before
 		if err := a.log.Close(); err != nil {
@@ -317,13 +342,13 @@ func (a *Agent) Stop() {
 			a.logger.Error("closing the ledger", "error", err)
 		}
 	}
-	if a.ring != nil {
-		a.ring.Close()
-	}
 	if device := a.device.Load(); device != nil {
 		_ = device.Close()
 	}
 	a.transports.close()
+	if a.self != nil {
+		_ = a.self.Close()
+	}
 	if a.lock != nil {
 		_ = a.lock.Close()
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"github.com/sealsign/sealsign/agent/caller"
+	"github.com/sealsign/sealsign/agent/keyring"
 	"github.com/sealsign/sealsign/agent/policy"
 	"github.com/sealsign/sealsign/agent/venue"
 )
@@ -16,6 +17,8 @@ type Ask struct {
 	Request venue.Request // of a release or forward
 	Header  []venue.Field // the app's own; what the venue's allow-list names goes along
 	Channel string        // of a login
+
+	trial *keyring.Use // of the agent itself: a version that doesn't sign yet
 }
 
 // Answer is what the caller gets.

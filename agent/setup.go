@@ -37,6 +37,7 @@ type key struct {
 	venue             *venue.Venue
 	algorithm         venue.Algorithm
 	protection        string
+	probe             string // when its versions are tried, as keyring.Spec has it
 	hosts             []string
 	ca                string          // SHA-256 of its CA file as hex, or empty
 	passes            map[string]bool // header fields of the app that go out, in lower case
@@ -54,6 +55,9 @@ func newSetup(c *config.Config, transports *transports, at time.Time) *setup {
 			name: name, environment: from.Environment, venue: from.Venue, algorithm: from.Algorithm, protection: string(from.Protection),
 			hosts: from.Venue.Hosts(from.Environment), passes: make(map[string]bool),
 			transport: transports.of(c.CAs[from.Venue.Name()]), clocks: make(map[string]venueTime),
+		}
+		if _, ok := k.venue.Probe(k.environment); ok {
+			k.probe = string(from.Probe)
 		}
 		if ca := c.CAs[from.Venue.Name()]; ca != nil {
 			k.ca = ca.SHA256
@@ -84,7 +88,7 @@ func (s *setup) specs() []keyring.Spec {
 		specs = append(specs, keyring.Spec{
 			Name: name, Venue: k.venue.Name(), Environment: k.environment, Algorithm: string(k.algorithm), Protection: k.protection,
 			SecretEncoding: k.venue.SecretEncoding(), Hosts: k.hosts, CA: k.ca, Template: k.venue.Template(),
-			Version: from.Version, Passphrase: k.venue.Passphrase(),
+			Version: from.Version, Passphrase: k.venue.Passphrase(), Probe: k.probe,
 			MaxAge: from.MaxAge, Expires: from.Expires, IdleAfter: from.IdleAfter,
 		})
 	}

@@ -102,6 +102,9 @@ func (s *stage) write(role string) {
 	names := make([]string, len(s.scene.keys))
 	for i, k := range s.scene.keys {
 		names[i] = fmt.Sprintf("%q", k.called())
+		if !strings.Contains(k.lines, "probe = ") {
+			k.lines += "\nprobe = \"off\"" // nothing arrives but what the test sends
+		}
 		text += fmt.Sprintf("[keys.%s]\nvenue = %q\nalgorithm = %q\nenvironment = \"testnet\"\n%s\n", k.called(), k.venue, k.algorithm, k.lines)
 	}
 	if !strings.Contains(role, "keys = ") {

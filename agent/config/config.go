@@ -101,7 +101,18 @@ type Key struct {
 	MaxAge      time.Duration // of the version that signs, until its rotation is due; 0: never
 	Expires     time.Time     // it stops signing then; zero: never
 	IdleAfter   time.Duration // without use, it is marked then
+	Probe       Probe
 }
+
+// Probe says when a version is tried with the venue before it signs.
+type Probe string
+
+// The ways to try a version.
+const (
+	ProbeAuto     Probe = "auto"     // where the venue has a read for it, and another version signs meanwhile
+	ProbeOff      Probe = "off"      // never, nor are the key's rights read
+	ProbeRequired Probe = "required" // always: only a venue that takes the version lets it sign
+)
 
 // Same tells whether two configs say the same: in their files, and in the uids and
 // gids that this host has for their names.

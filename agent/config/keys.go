@@ -54,9 +54,20 @@ func (s *section) key(name string) *Key {
 	k.MaxAge = s.duration("max_age", 0)
 	k.Expires = s.moment("expires")
 	k.IdleAfter = s.duration("idle_after", idleAfter)
-	s.later("probe")
+	s.probe(k)
 	s.done("a setting of a key")
 	return k
+}
+
+// probe reads when versions are tried, which not every venue has a read for.
+func (s *section) probe(k *Key) {
+	k.Probe = choice(s, "probe", ProbeAuto, ProbeAuto, ProbeOff, ProbeRequired)
+	if k.Probe != ProbeRequired || k.Venue == nil {
+		return
+	}
+	if _, ok := k.Venue.Probe(k.Environment); !ok && len(k.Venue.Hosts(k.Environment)) > 0 {
+		s.problem(s.members["probe"].place, "is %s, and nothing is known of %s that a key could be tried with; it can be %s", ProbeRequired, k.Venue.Name(), list([]Probe{ProbeAuto, ProbeOff}))
+	}
 }
 
 // algorithm reads one that the venue takes. It may be left out where there is no choice.

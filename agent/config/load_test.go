@@ -50,11 +50,11 @@ func TestValues(t *testing.T) {
 	main := c.Keys["binance-main"]
 	if main.Name != "binance-main" || main.Venue.Name() != "binance" || main.Environment != "production" || main.Algorithm != venue.HMACSHA256 ||
 		main.Protection != Sealed || main.Version != 3 || main.Grace != 10*time.Minute || main.MaxAge != 90*24*time.Hour ||
-		!main.Expires.Equal(time.Date(2027, 2, 1, 0, 0, 0, 5e8, time.UTC)) || main.IdleAfter != 30*24*time.Hour {
+		!main.Expires.Equal(time.Date(2027, 2, 1, 0, 0, 0, 5e8, time.UTC)) || main.IdleAfter != 30*24*time.Hour || main.Probe != ProbeRequired {
 		t.Errorf("got %+v", main)
 	}
 	acme := c.Keys["acme-main"]
-	if acme.Algorithm != venue.HMACSHA256 || acme.Version != 0 || acme.Protection != Resident || acme.MaxAge != 0 || !acme.Expires.IsZero() || acme.IdleAfter != idleAfter || acme.Venue != c.Venues["acme"] {
+	if acme.Algorithm != venue.HMACSHA256 || acme.Version != 0 || acme.Protection != Resident || acme.Probe != ProbeAuto || acme.MaxAge != 0 || !acme.Expires.IsZero() || acme.IdleAfter != idleAfter || acme.Venue != c.Venues["acme"] {
 		t.Errorf("got %+v", acme)
 	}
 	if hosts := c.Venues["binance"].Hosts("testnet"); len(hosts) != 1 || hosts[0] != "127.0.0.1:9443" {

@@ -144,7 +144,7 @@ keys = ["acme", "okx", "binance"]
 %s
 `, h.State, h.Dir, settings.Sync, os.Getuid(), settings.Role)
 	for _, key := range keys {
-		text += fmt.Sprintf("[keys.%s]\nvenue = %q\nalgorithm = %q\nenvironment = \"test\"\n", key.name, key.name, key.algorithm)
+		text += fmt.Sprintf("[keys.%s]\nvenue = %q\nalgorithm = %q\nenvironment = \"test\"\nprobe = \"off\"\n", key.name, key.name, key.algorithm)
 	}
 	return text + h.Venues.Config("test")
 }
