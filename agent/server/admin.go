@@ -265,10 +265,11 @@ func keysOf(infos []keyring.Info) []*pb.Key {
 		key := &pb.Key{
 			Name: info.Name, Venue: info.Venue, Environment: info.Environment, Algorithm: info.Algorithm, Protection: info.Protection,
 			State: info.State, Wanted: number(info.Wanted), Active: number(info.Active), Problem: info.Problem,
+			RightsProblem: info.RightsProblem,
 		}
 		schedule(key, &info.Schedule)
 		for _, version := range info.Versions {
-			v := &pb.KeyVersion{Version: number(version.Version), State: string(version.State), Origin: version.Origin}
+			v := &pb.KeyVersion{Version: number(version.Version), State: string(version.State), Origin: version.Origin, Rights: rightsOf(version.Rights)}
 			if !version.ImportedAt.IsZero() {
 				v.ImportedAt = timestamppb.New(version.ImportedAt)
 			}
@@ -280,6 +281,17 @@ func keysOf(infos []keyring.Info) []*pb.Key {
 		keys = append(keys, key)
 	}
 	return keys
+}
+
+func rightsOf(rights *keyring.Rights) *pb.Rights {
+	if rights == nil {
+		return nil
+	}
+	answer := &pb.Rights{Withdraw: rights.Withdraw, IpList: rights.IPList, ReadAt: timestamppb.New(rights.ReadAt)}
+	if !rights.Expires.IsZero() {
+		answer.Expires = timestamppb.New(rights.Expires)
+	}
+	return answer
 }
 
 func configStatus(s *agent.Status) *pb.ConfigStatus {

@@ -25,25 +25,29 @@ type keyJSON struct {
 	Wanted      uint32        `json:"wanted"`
 	Active      uint32        `json:"active"`
 	Versions    []versionJSON `json:"versions"`
+	Problem     string        `json:"problem"` // why it can't sign, or why wanted and active differ
+	// RightsProblem is why the rights of the active version aren't known.
+	RightsProblem string `json:"rights_problem"`
 	scheduleJSON
 }
 
 type versionJSON struct {
-	Version    uint32     `json:"version"`
-	State      string     `json:"state"`
-	ImportedAt *time.Time `json:"imported_at"`
-	Expires    *time.Time `json:"expires"`
+	Version    uint32      `json:"version"`
+	State      string      `json:"state"`
+	ImportedAt *time.Time  `json:"imported_at"`
+	Rights     *rightsJSON `json:"rights"` // null: not known
+	Expires    *time.Time  `json:"expires"`
 }
 
 func keyToJSON(key *sealsignv1.Key) keyJSON {
 	versions := make([]versionJSON, 0, len(key.GetVersions()))
 	for _, v := range key.GetVersions() {
-		versions = append(versions, versionJSON{v.GetVersion(), v.GetState(), timeOf(v.GetImportedAt()), timeOf(v.GetExpires())})
+		versions = append(versions, versionJSON{v.GetVersion(), v.GetState(), timeOf(v.GetImportedAt()), rightsToJSON(v.GetRights()), timeOf(v.GetExpires())})
 	}
 	return keyJSON{
 		Name: key.GetName(), Venue: key.GetVenue(), Environment: key.GetEnvironment(), Algorithm: key.GetAlgorithm(),
 		Protection: key.GetProtection(), State: key.GetState(), Wanted: key.GetWanted(), Active: key.GetActive(),
-		Versions: versions, scheduleJSON: scheduleToJSON(key),
+		Versions: versions, Problem: key.GetProblem(), RightsProblem: key.GetRightsProblem(), scheduleJSON: scheduleToJSON(key),
 	}
 }
 
@@ -71,6 +75,9 @@ func (a *app) printKeys(keys []*sealsignv1.Key) {
 		if text := scheduleText(key); text != "" {
 			a.printf("%s: %s\n", key.GetName(), text)
 		}
+		if concern := rightsConcern(key); concern != "" {
+			a.printf("%s: %s\n", key.GetName(), visible(concern))
+		}
 	}
 }
 
@@ -94,12 +101,15 @@ func (a *app) printKey(key *sealsignv1.Key) {
 	if key.GetIdleSince() != nil {
 		line("idle since", timeText(key.GetIdleSince()))
 	}
+	if key.GetRightsProblem() != "" {
+		line("rights", "not known: "+key.GetRightsProblem())
+	}
 	if len(key.GetVersions()) == 0 {
 		return
 	}
-	rows := [][]string{{"VERSION", "STATE", "ORIGIN", "IMPORTED", "EXPIRES"}}
+	rows := [][]string{{"VERSION", "STATE", "ORIGIN", "IMPORTED", "EXPIRES", "AT THE VENUE"}}
 	for _, v := range key.GetVersions() {
-		rows = append(rows, []string{numberText(v.GetVersion()), v.GetState(), v.GetOrigin(), timeText(v.GetImportedAt()), timeText(v.GetExpires())})
+		rows = append(rows, []string{numberText(v.GetVersion()), v.GetState(), v.GetOrigin(), timeText(v.GetImportedAt()), timeText(v.GetExpires()), rightsText(v.GetRights())})
 	}
 	a.printf("\n")
 	printTable(a.out, rows...)

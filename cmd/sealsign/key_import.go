@@ -72,7 +72,10 @@ func (a *app) importKey(ctx context.Context, name string) error {
 	}
 	state := versionState(answer.GetKey(), answer.GetVersion())
 	a.printf("imported %s version %d%s\n", name, answer.GetVersion(), either(state != "", ", "+state, ""))
-	if state == "pending" {
+	switch {
+	case state == "pending" && answer.GetKey().GetWanted() == answer.GetVersion():
+		a.notef("%s", visible(answer.GetKey().GetProblem()))
+	case state == "pending":
 		a.notef("the config names another version: version = %d under [keys.%s] makes this one sign", answer.GetVersion(), name)
 	}
 	return nil

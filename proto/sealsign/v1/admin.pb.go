@@ -491,12 +491,13 @@ type Key struct {
 	Wanted        uint32                 `protobuf:"varint,7,opt,name=wanted,proto3" json:"wanted,omitempty"` // the version that the config names, or the newest; 0: none
 	Active        uint32                 `protobuf:"varint,8,opt,name=active,proto3" json:"active,omitempty"` // the version that signs; 0: none
 	Versions      []*KeyVersion          `protobuf:"bytes,9,rep,name=versions,proto3" json:"versions,omitempty"`
-	Problem       string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`                            // why it can't sign, or why wanted and active differ
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=expires,proto3" json:"expires,omitempty"`                            // it signs nothing from then on
-	RotationDue   *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=rotation_due,json=rotationDue,proto3" json:"rotation_due,omitempty"` // by max_age, from the import of the active version
-	Rotation      string                 `protobuf:"bytes,32,opt,name=rotation,proto3" json:"rotation,omitempty"`                          // "soon" or "due"; empty: neither
-	LastUsed      *timestamppb.Timestamp `protobuf:"bytes,33,opt,name=last_used,json=lastUsed,proto3" json:"last_used,omitempty"`          // to about a minute
-	IdleSince     *timestamppb.Timestamp `protobuf:"bytes,34,opt,name=idle_since,json=idleSince,proto3" json:"idle_since,omitempty"`       // it is idle: without use since then, for idle_after
+	Problem       string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`                                  // why it can't sign, or why wanted and active differ
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=expires,proto3" json:"expires,omitempty"`                                  // it signs nothing from then on
+	RotationDue   *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=rotation_due,json=rotationDue,proto3" json:"rotation_due,omitempty"`       // by max_age, from the import of the active version
+	Rotation      string                 `protobuf:"bytes,32,opt,name=rotation,proto3" json:"rotation,omitempty"`                                // "soon" or "due"; empty: neither
+	LastUsed      *timestamppb.Timestamp `protobuf:"bytes,33,opt,name=last_used,json=lastUsed,proto3" json:"last_used,omitempty"`                // to about a minute
+	IdleSince     *timestamppb.Timestamp `protobuf:"bytes,34,opt,name=idle_since,json=idleSince,proto3" json:"idle_since,omitempty"`             // it is idle: without use since then, for idle_after
+	RightsProblem string                 `protobuf:"bytes,20,opt,name=rights_problem,json=rightsProblem,proto3" json:"rights_problem,omitempty"` // why it isn't known what the active version may do at its venue
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -636,6 +637,13 @@ func (x *Key) GetIdleSince() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Key) GetRightsProblem() string {
+	if x != nil {
+		return x.RightsProblem
+	}
+	return ""
+}
+
 type KeyVersion struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
@@ -643,6 +651,7 @@ type KeyVersion struct {
 	ImportedAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=imported_at,json=importedAt,proto3" json:"imported_at,omitempty"`
 	Expires       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"` // the key's, which holds for each of its versions
 	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`   // imported or generated
+	Rights        *Rights                `protobuf:"bytes,20,opt,name=rights,proto3" json:"rights,omitempty"`  // at the venue; unset: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -712,6 +721,82 @@ func (x *KeyVersion) GetOrigin() string {
 	return ""
 }
 
+func (x *KeyVersion) GetRights() *Rights {
+	if x != nil {
+		return x.Rights
+	}
+	return nil
+}
+
+// Rights are what a venue said that a version may do there.
+type Rights struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Withdraw      *bool                  `protobuf:"varint,1,opt,name=withdraw,proto3,oneof" json:"withdraw,omitempty"`           // move funds out; unset: the venue doesn't say
+	IpList        *bool                  `protobuf:"varint,2,opt,name=ip_list,json=ipList,proto3,oneof" json:"ip_list,omitempty"` // only from addresses that are listed there; unset: the venue doesn't say
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=expires,proto3" json:"expires,omitempty"`                    // unset: never, or the venue doesn't say
+	ReadAt        *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=read_at,json=readAt,proto3" json:"read_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Rights) Reset() {
+	*x = Rights{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Rights) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Rights) ProtoMessage() {}
+
+func (x *Rights) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Rights.ProtoReflect.Descriptor instead.
+func (*Rights) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Rights) GetWithdraw() bool {
+	if x != nil && x.Withdraw != nil {
+		return *x.Withdraw
+	}
+	return false
+}
+
+func (x *Rights) GetIpList() bool {
+	if x != nil && x.IpList != nil {
+		return *x.IpList
+	}
+	return false
+}
+
+func (x *Rights) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
+}
+
+func (x *Rights) GetReadAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ReadAt
+	}
+	return nil
+}
+
 type AdminListKeysRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // empty: all
@@ -721,7 +806,7 @@ type AdminListKeysRequest struct {
 
 func (x *AdminListKeysRequest) Reset() {
 	*x = AdminListKeysRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[8]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +818,7 @@ func (x *AdminListKeysRequest) String() string {
 func (*AdminListKeysRequest) ProtoMessage() {}
 
 func (x *AdminListKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[8]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +831,7 @@ func (x *AdminListKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminListKeysRequest.ProtoReflect.Descriptor instead.
 func (*AdminListKeysRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AdminListKeysRequest) GetName() string {
@@ -765,7 +850,7 @@ type AdminListKeysResponse struct {
 
 func (x *AdminListKeysResponse) Reset() {
 	*x = AdminListKeysResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[9]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -777,7 +862,7 @@ func (x *AdminListKeysResponse) String() string {
 func (*AdminListKeysResponse) ProtoMessage() {}
 
 func (x *AdminListKeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[9]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -790,7 +875,7 @@ func (x *AdminListKeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdminListKeysResponse.ProtoReflect.Descriptor instead.
 func (*AdminListKeysResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *AdminListKeysResponse) GetKeys() []*Key {
@@ -810,7 +895,7 @@ type ImportKeyRequest struct {
 
 func (x *ImportKeyRequest) Reset() {
 	*x = ImportKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[10]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -822,7 +907,7 @@ func (x *ImportKeyRequest) String() string {
 func (*ImportKeyRequest) ProtoMessage() {}
 
 func (x *ImportKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[10]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -835,7 +920,7 @@ func (x *ImportKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeyRequest.ProtoReflect.Descriptor instead.
 func (*ImportKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ImportKeyRequest) GetName() string {
@@ -862,7 +947,7 @@ type ImportKeyResponse struct {
 
 func (x *ImportKeyResponse) Reset() {
 	*x = ImportKeyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[11]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -874,7 +959,7 @@ func (x *ImportKeyResponse) String() string {
 func (*ImportKeyResponse) ProtoMessage() {}
 
 func (x *ImportKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[11]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -887,7 +972,7 @@ func (x *ImportKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ImportKeyResponse.ProtoReflect.Descriptor instead.
 func (*ImportKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ImportKeyResponse) GetVersion() uint32 {
@@ -913,7 +998,7 @@ type GenerateKeyRequest struct {
 
 func (x *GenerateKeyRequest) Reset() {
 	*x = GenerateKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[12]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1010,7 @@ func (x *GenerateKeyRequest) String() string {
 func (*GenerateKeyRequest) ProtoMessage() {}
 
 func (x *GenerateKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[12]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1023,7 @@ func (x *GenerateKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateKeyRequest.ProtoReflect.Descriptor instead.
 func (*GenerateKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{12}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GenerateKeyRequest) GetName() string {
@@ -959,7 +1044,7 @@ type GenerateKeyResponse struct {
 
 func (x *GenerateKeyResponse) Reset() {
 	*x = GenerateKeyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[13]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1056,7 @@ func (x *GenerateKeyResponse) String() string {
 func (*GenerateKeyResponse) ProtoMessage() {}
 
 func (x *GenerateKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[13]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1069,7 @@ func (x *GenerateKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GenerateKeyResponse.ProtoReflect.Descriptor instead.
 func (*GenerateKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{13}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GenerateKeyResponse) GetVersion() uint32 {
@@ -1018,7 +1103,7 @@ type PublicKeyRequest struct {
 
 func (x *PublicKeyRequest) Reset() {
 	*x = PublicKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[14]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1115,7 @@ func (x *PublicKeyRequest) String() string {
 func (*PublicKeyRequest) ProtoMessage() {}
 
 func (x *PublicKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[14]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1128,7 @@ func (x *PublicKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKeyRequest.ProtoReflect.Descriptor instead.
 func (*PublicKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{14}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *PublicKeyRequest) GetName() string {
@@ -1070,7 +1155,7 @@ type PublicKeyResponse struct {
 
 func (x *PublicKeyResponse) Reset() {
 	*x = PublicKeyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[15]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1082,7 +1167,7 @@ func (x *PublicKeyResponse) String() string {
 func (*PublicKeyResponse) ProtoMessage() {}
 
 func (x *PublicKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[15]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1095,7 +1180,7 @@ func (x *PublicKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PublicKeyResponse.ProtoReflect.Descriptor instead.
 func (*PublicKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{15}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *PublicKeyResponse) GetVersion() uint32 {
@@ -1123,7 +1208,7 @@ type SuspendKeysRequest struct {
 
 func (x *SuspendKeysRequest) Reset() {
 	*x = SuspendKeysRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[16]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1135,7 +1220,7 @@ func (x *SuspendKeysRequest) String() string {
 func (*SuspendKeysRequest) ProtoMessage() {}
 
 func (x *SuspendKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[16]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1148,7 +1233,7 @@ func (x *SuspendKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SuspendKeysRequest.ProtoReflect.Descriptor instead.
 func (*SuspendKeysRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{16}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SuspendKeysRequest) GetName() string {
@@ -1182,7 +1267,7 @@ type ResumeKeysRequest struct {
 
 func (x *ResumeKeysRequest) Reset() {
 	*x = ResumeKeysRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[17]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1279,7 @@ func (x *ResumeKeysRequest) String() string {
 func (*ResumeKeysRequest) ProtoMessage() {}
 
 func (x *ResumeKeysRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[17]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1292,7 @@ func (x *ResumeKeysRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResumeKeysRequest.ProtoReflect.Descriptor instead.
 func (*ResumeKeysRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{17}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ResumeKeysRequest) GetName() string {
@@ -1234,7 +1319,7 @@ type RevokeKeyRequest struct {
 
 func (x *RevokeKeyRequest) Reset() {
 	*x = RevokeKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[18]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1246,7 +1331,7 @@ func (x *RevokeKeyRequest) String() string {
 func (*RevokeKeyRequest) ProtoMessage() {}
 
 func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[18]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1259,7 +1344,7 @@ func (x *RevokeKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevokeKeyRequest.ProtoReflect.Descriptor instead.
 func (*RevokeKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{18}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *RevokeKeyRequest) GetName() string {
@@ -1285,7 +1370,7 @@ type RebindKeyRequest struct {
 
 func (x *RebindKeyRequest) Reset() {
 	*x = RebindKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[19]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1297,7 +1382,7 @@ func (x *RebindKeyRequest) String() string {
 func (*RebindKeyRequest) ProtoMessage() {}
 
 func (x *RebindKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[19]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1310,7 +1395,7 @@ func (x *RebindKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RebindKeyRequest.ProtoReflect.Descriptor instead.
 func (*RebindKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{19}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RebindKeyRequest) GetName() string {
@@ -1328,7 +1413,7 @@ type BackupRequest struct {
 
 func (x *BackupRequest) Reset() {
 	*x = BackupRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1340,7 +1425,7 @@ func (x *BackupRequest) String() string {
 func (*BackupRequest) ProtoMessage() {}
 
 func (x *BackupRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[20]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1353,7 +1438,7 @@ func (x *BackupRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupRequest.ProtoReflect.Descriptor instead.
 func (*BackupRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{20}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{21}
 }
 
 type BackupPart struct {
@@ -1365,7 +1450,7 @@ type BackupPart struct {
 
 func (x *BackupPart) Reset() {
 	*x = BackupPart{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1377,7 +1462,7 @@ func (x *BackupPart) String() string {
 func (*BackupPart) ProtoMessage() {}
 
 func (x *BackupPart) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[21]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1390,7 +1475,7 @@ func (x *BackupPart) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BackupPart.ProtoReflect.Descriptor instead.
 func (*BackupPart) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{21}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BackupPart) GetData() []byte {
@@ -1408,7 +1493,7 @@ type RecoverStoreRequest struct {
 
 func (x *RecoverStoreRequest) Reset() {
 	*x = RecoverStoreRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1505,7 @@ func (x *RecoverStoreRequest) String() string {
 func (*RecoverStoreRequest) ProtoMessage() {}
 
 func (x *RecoverStoreRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[22]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1518,7 @@ func (x *RecoverStoreRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverStoreRequest.ProtoReflect.Descriptor instead.
 func (*RecoverStoreRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{22}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{23}
 }
 
 type RecoverStoreResponse struct {
@@ -1445,7 +1530,7 @@ type RecoverStoreResponse struct {
 
 func (x *RecoverStoreResponse) Reset() {
 	*x = RecoverStoreResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1542,7 @@ func (x *RecoverStoreResponse) String() string {
 func (*RecoverStoreResponse) ProtoMessage() {}
 
 func (x *RecoverStoreResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[23]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1555,7 @@ func (x *RecoverStoreResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoverStoreResponse.ProtoReflect.Descriptor instead.
 func (*RecoverStoreResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{23}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RecoverStoreResponse) GetKeys() []*RecoveredKey {
@@ -1491,7 +1576,7 @@ type RecoveredKey struct {
 
 func (x *RecoveredKey) Reset() {
 	*x = RecoveredKey{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1588,7 @@ func (x *RecoveredKey) String() string {
 func (*RecoveredKey) ProtoMessage() {}
 
 func (x *RecoveredKey) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[24]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1601,7 @@ func (x *RecoveredKey) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RecoveredKey.ProtoReflect.Descriptor instead.
 func (*RecoveredKey) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{24}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RecoveredKey) GetName() string {
@@ -1549,7 +1634,7 @@ type KeysResponse struct {
 
 func (x *KeysResponse) Reset() {
 	*x = KeysResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1646,7 @@ func (x *KeysResponse) String() string {
 func (*KeysResponse) ProtoMessage() {}
 
 func (x *KeysResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[25]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1659,7 @@ func (x *KeysResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KeysResponse.ProtoReflect.Descriptor instead.
 func (*KeysResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{25}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *KeysResponse) GetKeys() []*Key {
@@ -1592,7 +1677,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1604,7 +1689,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[26]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1617,7 +1702,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{26}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{27}
 }
 
 type ReloadResponse struct {
@@ -1629,7 +1714,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1641,7 +1726,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1654,7 +1739,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *ReloadResponse) GetConfig() *ConfigStatus {
@@ -1672,7 +1757,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1684,7 +1769,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1697,7 +1782,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{29}
 }
 
 type CheckpointResponse struct {
@@ -1709,7 +1794,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +1806,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +1819,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CheckpointResponse) GetCheckpoint() string {
@@ -1752,7 +1837,7 @@ type AuditPublicKeyRequest struct {
 
 func (x *AuditPublicKeyRequest) Reset() {
 	*x = AuditPublicKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1764,7 +1849,7 @@ func (x *AuditPublicKeyRequest) String() string {
 func (*AuditPublicKeyRequest) ProtoMessage() {}
 
 func (x *AuditPublicKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1777,7 +1862,7 @@ func (x *AuditPublicKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditPublicKeyRequest.ProtoReflect.Descriptor instead.
 func (*AuditPublicKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{31}
 }
 
 type AuditPublicKeyResponse struct {
@@ -1790,7 +1875,7 @@ type AuditPublicKeyResponse struct {
 
 func (x *AuditPublicKeyResponse) Reset() {
 	*x = AuditPublicKeyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1887,7 @@ func (x *AuditPublicKeyResponse) String() string {
 func (*AuditPublicKeyResponse) ProtoMessage() {}
 
 func (x *AuditPublicKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1900,7 @@ func (x *AuditPublicKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditPublicKeyResponse.ProtoReflect.Descriptor instead.
 func (*AuditPublicKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *AuditPublicKeyResponse) GetPublicKey() string {
@@ -1847,7 +1932,7 @@ type TestPolicyRequest struct {
 
 func (x *TestPolicyRequest) Reset() {
 	*x = TestPolicyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1859,7 +1944,7 @@ func (x *TestPolicyRequest) String() string {
 func (*TestPolicyRequest) ProtoMessage() {}
 
 func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1872,7 +1957,7 @@ func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyRequest.ProtoReflect.Descriptor instead.
 func (*TestPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *TestPolicyRequest) GetCaller() string {
@@ -1939,7 +2024,7 @@ type TestPolicyResponse struct {
 
 func (x *TestPolicyResponse) Reset() {
 	*x = TestPolicyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1951,7 +2036,7 @@ func (x *TestPolicyResponse) String() string {
 func (*TestPolicyResponse) ProtoMessage() {}
 
 func (x *TestPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1964,7 +2049,7 @@ func (x *TestPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyResponse.ProtoReflect.Descriptor instead.
 func (*TestPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *TestPolicyResponse) GetAllowed() bool {
@@ -2024,7 +2109,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2036,7 +2121,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2049,7 +2134,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 type DoctorResponse struct {
@@ -2061,7 +2146,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2073,7 +2158,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2086,7 +2171,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *DoctorResponse) GetFindings() []*Finding {
@@ -2108,7 +2193,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2120,7 +2205,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2133,7 +2218,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *Finding) GetArea() string {
@@ -2172,7 +2257,7 @@ type ResetTimeRequest struct {
 
 func (x *ResetTimeRequest) Reset() {
 	*x = ResetTimeRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[37]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2184,7 +2269,7 @@ func (x *ResetTimeRequest) String() string {
 func (*ResetTimeRequest) ProtoMessage() {}
 
 func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[37]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2197,7 +2282,7 @@ func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeRequest.ProtoReflect.Descriptor instead.
 func (*ResetTimeRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 type ResetTimeResponse struct {
@@ -2209,7 +2294,7 @@ type ResetTimeResponse struct {
 
 func (x *ResetTimeResponse) Reset() {
 	*x = ResetTimeResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[38]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2221,7 +2306,7 @@ func (x *ResetTimeResponse) String() string {
 func (*ResetTimeResponse) ProtoMessage() {}
 
 func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[38]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2234,7 +2319,7 @@ func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeResponse.ProtoReflect.Descriptor instead.
 func (*ResetTimeResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ResetTimeResponse) GetForgotten() *timestamppb.Timestamp {
@@ -2285,7 +2370,7 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\arecords\x18\x03 \x01(\x04R\arecords\x12-\n" +
 	"\x12checkpoint_records\x18\x04 \x01(\x04R\x11checkpointRecords\x12?\n" +
 	"\rcheckpoint_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fcheckpointAt\x12\x12\n" +
-	"\x04sync\x18\x06 \x01(\tR\x04sync\"\xa9\x04\n" +
+	"\x04sync\x18\x06 \x01(\tR\x04sync\"\xd0\x04\n" +
 	"\x03Key\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05venue\x18\x02 \x01(\tR\x05venue\x12 \n" +
@@ -2305,7 +2390,8 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\brotation\x18  \x01(\tR\brotation\x127\n" +
 	"\tlast_used\x18! \x01(\v2\x1a.google.protobuf.TimestampR\blastUsed\x129\n" +
 	"\n" +
-	"idle_since\x18\" \x01(\v2\x1a.google.protobuf.TimestampR\tidleSince\"\xc7\x01\n" +
+	"idle_since\x18\" \x01(\v2\x1a.google.protobuf.TimestampR\tidleSince\x12%\n" +
+	"\x0erights_problem\x18\x14 \x01(\tR\rrightsProblem\"\xf4\x01\n" +
 	"\n" +
 	"KeyVersion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -2313,7 +2399,16 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\vimported_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"importedAt\x124\n" +
 	"\aexpires\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x16\n" +
-	"\x06origin\x18\x05 \x01(\tR\x06origin\"*\n" +
+	"\x06origin\x18\x05 \x01(\tR\x06origin\x12+\n" +
+	"\x06rights\x18\x14 \x01(\v2\x13.sealsign.v1.RightsR\x06rights\"\xcb\x01\n" +
+	"\x06Rights\x12\x1f\n" +
+	"\bwithdraw\x18\x01 \x01(\bH\x00R\bwithdraw\x88\x01\x01\x12\x1c\n" +
+	"\aip_list\x18\x02 \x01(\bH\x01R\x06ipList\x88\x01\x01\x124\n" +
+	"\aexpires\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x123\n" +
+	"\aread_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\x06readAtB\v\n" +
+	"\t_withdrawB\n" +
+	"\n" +
+	"\b_ip_list\"*\n" +
 	"\x14AdminListKeysRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"=\n" +
 	"\x15AdminListKeysResponse\x12$\n" +
@@ -2442,7 +2537,7 @@ func file_sealsign_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sealsign_v1_admin_proto_rawDescData
 }
 
-var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 39)
+var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),          // 0: sealsign.v1.StatusRequest
 	(*StatusResponse)(nil),         // 1: sealsign.v1.StatusResponse
@@ -2452,101 +2547,105 @@ var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*AuditStatus)(nil),            // 5: sealsign.v1.AuditStatus
 	(*Key)(nil),                    // 6: sealsign.v1.Key
 	(*KeyVersion)(nil),             // 7: sealsign.v1.KeyVersion
-	(*AdminListKeysRequest)(nil),   // 8: sealsign.v1.AdminListKeysRequest
-	(*AdminListKeysResponse)(nil),  // 9: sealsign.v1.AdminListKeysResponse
-	(*ImportKeyRequest)(nil),       // 10: sealsign.v1.ImportKeyRequest
-	(*ImportKeyResponse)(nil),      // 11: sealsign.v1.ImportKeyResponse
-	(*GenerateKeyRequest)(nil),     // 12: sealsign.v1.GenerateKeyRequest
-	(*GenerateKeyResponse)(nil),    // 13: sealsign.v1.GenerateKeyResponse
-	(*PublicKeyRequest)(nil),       // 14: sealsign.v1.PublicKeyRequest
-	(*PublicKeyResponse)(nil),      // 15: sealsign.v1.PublicKeyResponse
-	(*SuspendKeysRequest)(nil),     // 16: sealsign.v1.SuspendKeysRequest
-	(*ResumeKeysRequest)(nil),      // 17: sealsign.v1.ResumeKeysRequest
-	(*RevokeKeyRequest)(nil),       // 18: sealsign.v1.RevokeKeyRequest
-	(*RebindKeyRequest)(nil),       // 19: sealsign.v1.RebindKeyRequest
-	(*BackupRequest)(nil),          // 20: sealsign.v1.BackupRequest
-	(*BackupPart)(nil),             // 21: sealsign.v1.BackupPart
-	(*RecoverStoreRequest)(nil),    // 22: sealsign.v1.RecoverStoreRequest
-	(*RecoverStoreResponse)(nil),   // 23: sealsign.v1.RecoverStoreResponse
-	(*RecoveredKey)(nil),           // 24: sealsign.v1.RecoveredKey
-	(*KeysResponse)(nil),           // 25: sealsign.v1.KeysResponse
-	(*ReloadRequest)(nil),          // 26: sealsign.v1.ReloadRequest
-	(*ReloadResponse)(nil),         // 27: sealsign.v1.ReloadResponse
-	(*CheckpointRequest)(nil),      // 28: sealsign.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),     // 29: sealsign.v1.CheckpointResponse
-	(*AuditPublicKeyRequest)(nil),  // 30: sealsign.v1.AuditPublicKeyRequest
-	(*AuditPublicKeyResponse)(nil), // 31: sealsign.v1.AuditPublicKeyResponse
-	(*TestPolicyRequest)(nil),      // 32: sealsign.v1.TestPolicyRequest
-	(*TestPolicyResponse)(nil),     // 33: sealsign.v1.TestPolicyResponse
-	(*DoctorRequest)(nil),          // 34: sealsign.v1.DoctorRequest
-	(*DoctorResponse)(nil),         // 35: sealsign.v1.DoctorResponse
-	(*Finding)(nil),                // 36: sealsign.v1.Finding
-	(*ResetTimeRequest)(nil),       // 37: sealsign.v1.ResetTimeRequest
-	(*ResetTimeResponse)(nil),      // 38: sealsign.v1.ResetTimeResponse
-	(*timestamppb.Timestamp)(nil),  // 39: google.protobuf.Timestamp
+	(*Rights)(nil),                 // 8: sealsign.v1.Rights
+	(*AdminListKeysRequest)(nil),   // 9: sealsign.v1.AdminListKeysRequest
+	(*AdminListKeysResponse)(nil),  // 10: sealsign.v1.AdminListKeysResponse
+	(*ImportKeyRequest)(nil),       // 11: sealsign.v1.ImportKeyRequest
+	(*ImportKeyResponse)(nil),      // 12: sealsign.v1.ImportKeyResponse
+	(*GenerateKeyRequest)(nil),     // 13: sealsign.v1.GenerateKeyRequest
+	(*GenerateKeyResponse)(nil),    // 14: sealsign.v1.GenerateKeyResponse
+	(*PublicKeyRequest)(nil),       // 15: sealsign.v1.PublicKeyRequest
+	(*PublicKeyResponse)(nil),      // 16: sealsign.v1.PublicKeyResponse
+	(*SuspendKeysRequest)(nil),     // 17: sealsign.v1.SuspendKeysRequest
+	(*ResumeKeysRequest)(nil),      // 18: sealsign.v1.ResumeKeysRequest
+	(*RevokeKeyRequest)(nil),       // 19: sealsign.v1.RevokeKeyRequest
+	(*RebindKeyRequest)(nil),       // 20: sealsign.v1.RebindKeyRequest
+	(*BackupRequest)(nil),          // 21: sealsign.v1.BackupRequest
+	(*BackupPart)(nil),             // 22: sealsign.v1.BackupPart
+	(*RecoverStoreRequest)(nil),    // 23: sealsign.v1.RecoverStoreRequest
+	(*RecoverStoreResponse)(nil),   // 24: sealsign.v1.RecoverStoreResponse
+	(*RecoveredKey)(nil),           // 25: sealsign.v1.RecoveredKey
+	(*KeysResponse)(nil),           // 26: sealsign.v1.KeysResponse
+	(*ReloadRequest)(nil),          // 27: sealsign.v1.ReloadRequest
+	(*ReloadResponse)(nil),         // 28: sealsign.v1.ReloadResponse
+	(*CheckpointRequest)(nil),      // 29: sealsign.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),     // 30: sealsign.v1.CheckpointResponse
+	(*AuditPublicKeyRequest)(nil),  // 31: sealsign.v1.AuditPublicKeyRequest
+	(*AuditPublicKeyResponse)(nil), // 32: sealsign.v1.AuditPublicKeyResponse
+	(*TestPolicyRequest)(nil),      // 33: sealsign.v1.TestPolicyRequest
+	(*TestPolicyResponse)(nil),     // 34: sealsign.v1.TestPolicyResponse
+	(*DoctorRequest)(nil),          // 35: sealsign.v1.DoctorRequest
+	(*DoctorResponse)(nil),         // 36: sealsign.v1.DoctorResponse
+	(*Finding)(nil),                // 37: sealsign.v1.Finding
+	(*ResetTimeRequest)(nil),       // 38: sealsign.v1.ResetTimeRequest
+	(*ResetTimeResponse)(nil),      // 39: sealsign.v1.ResetTimeResponse
+	(*timestamppb.Timestamp)(nil),  // 40: google.protobuf.Timestamp
 }
 var file_sealsign_v1_admin_proto_depIdxs = []int32{
-	39, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	40, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: sealsign.v1.StatusResponse.config:type_name -> sealsign.v1.ConfigStatus
 	3,  // 2: sealsign.v1.StatusResponse.tpm:type_name -> sealsign.v1.TPMStatus
 	5,  // 3: sealsign.v1.StatusResponse.audit:type_name -> sealsign.v1.AuditStatus
 	6,  // 4: sealsign.v1.StatusResponse.keys:type_name -> sealsign.v1.Key
 	4,  // 5: sealsign.v1.StatusResponse.store:type_name -> sealsign.v1.StoreStatus
-	39, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
-	39, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	40, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
+	40, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
 	7,  // 8: sealsign.v1.Key.versions:type_name -> sealsign.v1.KeyVersion
-	39, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
-	39, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
-	39, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
-	39, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
-	39, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
-	39, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
-	6,  // 15: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
-	6,  // 16: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
-	24, // 17: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
-	6,  // 18: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
-	2,  // 19: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
-	36, // 20: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
-	39, // 21: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
-	0,  // 22: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
-	8,  // 23: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
-	10, // 24: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
-	12, // 25: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
-	14, // 26: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
-	16, // 27: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
-	17, // 28: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
-	18, // 29: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
-	19, // 30: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
-	22, // 31: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
-	20, // 32: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
-	26, // 33: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
-	28, // 34: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
-	30, // 35: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
-	32, // 36: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
-	34, // 37: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
-	37, // 38: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
-	1,  // 39: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
-	9,  // 40: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
-	11, // 41: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
-	13, // 42: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
-	15, // 43: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
-	25, // 44: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
-	25, // 45: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
-	25, // 46: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
-	25, // 47: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
-	23, // 48: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
-	21, // 49: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
-	27, // 50: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
-	29, // 51: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
-	31, // 52: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
-	33, // 53: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
-	35, // 54: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
-	38, // 55: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
-	39, // [39:56] is the sub-list for method output_type
-	22, // [22:39] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	40, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	40, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
+	40, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
+	40, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
+	40, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
+	40, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
+	8,  // 15: sealsign.v1.KeyVersion.rights:type_name -> sealsign.v1.Rights
+	40, // 16: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
+	40, // 17: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
+	6,  // 18: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
+	6,  // 19: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
+	25, // 20: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
+	6,  // 21: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
+	2,  // 22: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
+	37, // 23: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
+	40, // 24: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
+	0,  // 25: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
+	9,  // 26: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
+	11, // 27: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
+	13, // 28: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
+	15, // 29: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
+	17, // 30: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
+	18, // 31: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
+	19, // 32: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
+	20, // 33: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
+	23, // 34: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
+	21, // 35: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
+	27, // 36: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
+	29, // 37: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
+	31, // 38: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
+	33, // 39: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
+	35, // 40: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
+	38, // 41: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
+	1,  // 42: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
+	10, // 43: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
+	12, // 44: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
+	14, // 45: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
+	16, // 46: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
+	26, // 47: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 48: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 49: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
+	26, // 50: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
+	24, // 51: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
+	22, // 52: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
+	28, // 53: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
+	30, // 54: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
+	32, // 55: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
+	34, // 56: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
+	36, // 57: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
+	39, // 58: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
+	42, // [42:59] is the sub-list for method output_type
+	25, // [25:42] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_sealsign_v1_admin_proto_init() }
@@ -2554,13 +2653,14 @@ func file_sealsign_v1_admin_proto_init() {
 	if File_sealsign_v1_admin_proto != nil {
 		return
 	}
+	file_sealsign_v1_admin_proto_msgTypes[8].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sealsign_v1_admin_proto_rawDesc), len(file_sealsign_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   39,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
