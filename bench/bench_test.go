@@ -22,6 +22,7 @@ const oneKey = `
 [keys.okx]
 venue = "okx"
 environment = "testnet"
+probe = "off"
 [roles.all]
 keys = ["okx"]
 allow = ["read", "trade"]

@@ -32,7 +32,7 @@ func manyKeys(keys, callers int) string {
 	names := make([]string, keys)
 	for i := range keys {
 		names[i] = fmt.Sprintf("%q", keyName(i))
-		fmt.Fprintf(&text, "[keys.%s]\nvenue = \"okx\"\nenvironment = \"testnet\"\n", keyName(i))
+		fmt.Fprintf(&text, "[keys.%s]\nvenue = \"okx\"\nenvironment = \"testnet\"\nprobe = \"off\"\n", keyName(i))
 	}
 	fmt.Fprintf(&text, "[roles.all]\nkeys = [%s]\nallow = [\"read\"]\nrelease = \"bound\"\n", strings.Join(names, ", "))
 	for i := range callers {

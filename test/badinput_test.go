@@ -31,7 +31,7 @@ symbols = ["BTCUSDT", "BTC-USDT", "BTC-USD", "XBTUSD"]
 release = "bound"
 `
 	for name, algorithm := range traderAlgorithms {
-		text += fmt.Sprintf("[keys.%s]\nvenue = %q\nalgorithm = %q\nenvironment = \"testnet\"\n", name, name, algorithm)
+		text += fmt.Sprintf("[keys.%s]\nvenue = %q\nalgorithm = %q\nenvironment = \"testnet\"\nprobe = \"off\"\n", name, name, algorithm)
 	}
 	return text
 }
