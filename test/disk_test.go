@@ -133,7 +133,7 @@ func TestReadOnlyDisk(t *testing.T) {
 	d.Venues.Reset()
 	says(t, d, "AUDIT_UNAVAILABLE", read...)
 	says(t, d, "", "status")
-	says(t, d, "could not be", "key", "suspend", "okx")
+	says(t, d, "the disk did not take it", "key", "suspend", "okx")
 	if seen := d.Venues.Seen("okx"); seen.Accepted["read"] > 0 {
 		t.Errorf("the venue has seen %v", seen)
 	}
