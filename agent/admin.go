@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/x509"
 	"encoding/pem"
+	"time"
 
 	"github.com/sealsign/sealsign/agent/audit"
 	"github.com/sealsign/sealsign/agent/caller"
@@ -38,9 +39,20 @@ func (a *Agent) Generate(ctx context.Context, who *caller.Caller, name string) (
 	return version, publicPEM, register, err
 }
 
-// Resume lets a key, or with an empty name all of them, sign again.
+// resumePatience is how long Resume waits for what it lets sign again.
+const resumePatience = 3 * time.Second
+
+// Resume lets a key, or with an empty name all of them, sign again. It loads them
+// first, so that what is asked next is answered with the truth; a key that takes
+// longer than that comes with its first request.
 func (a *Agent) Resume(ctx context.Context, who *caller.Caller, name string) error {
-	return a.act(who, "key.resume", name, func() (int, error) { return 0, a.ring.Resume(name) })
+	err := a.act(who, "key.resume", name, func() (int, error) { return 0, a.ring.Resume(name) })
+	if err != nil {
+		return err
+	}
+	patient, cancel := context.WithTimeout(ctx, resumePatience)
+	defer cancel()
+	return a.ring.Settle(patient, name)
 }
 
 // RecoverStore accepts a state folder that isn't the newest of this host's, or a TPM
@@ -70,12 +82,18 @@ func (a *Agent) Suspend(ctx context.Context, who *caller.Caller, name string, ca
 		operation = "key.suspend-to-cancels"
 	}
 	err := a.ring.Suspend(name, cancelOnly)
-	return a.acted(who, operation, name, 0, err)
+	return a.acted(a.adminRecord(who, operation, name, err), err)
 }
 
 // Revoke ends a version of a key for good, or with version 0 all there are.
 func (a *Agent) Revoke(ctx context.Context, who *caller.Caller, name string, version int) error {
-	return a.acted(who, "key.revoke", name, version, a.ring.Revoke(name, version))
+	err := a.ring.Revoke(name, version)
+	record := a.adminRecord(who, "key.revoke", name, err)
+	record.Version = version
+	if version == 0 && err == nil {
+		record.Message = "all versions"
+	}
+	return a.acted(record, err)
 }
 
 // PublicKey gives the public key of an asymmetric version, 0 being the newest

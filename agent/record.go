@@ -231,16 +231,14 @@ func (a *Agent) act(who *caller.Caller, operation, key string, do func() (versio
 
 // acted records what takes power away: it is done by then, and stays done where
 // the log can't take the record. The error says both.
-func (a *Agent) acted(who *caller.Caller, operation, key string, version int, failed error) error {
-	record := a.adminRecord(who, operation, key, failed)
-	record.Version = version
+func (a *Agent) acted(record *audit.Record, failed error) error {
 	_, err := a.log.Append(record, true)
 	switch {
 	case failed != nil:
 		return failed
 	case err != nil:
 		refusal := fault.From(err)
-		return fault.New(refusal.Reason, "%s of %s is in force, and could not be recorded: %s", operation, orAll(key), refusal.Message).
+		return fault.New(refusal.Reason, "%s of %s is in force, and could not be recorded: %s", record.Operation, orAll(record.Key), refusal.Message).
 			WithHint("%s", refusal.Hint).Because(err)
 	}
 	return nil

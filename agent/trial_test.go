@@ -142,8 +142,8 @@ func TestAVersionThatTheVenueRefuses(t *testing.T) {
 			s.edits(`probe = "auto"`)
 			s.eventually("the refusal", func() bool { return strings.Contains(s.info().Problem, test.says) })
 			s.stands(1, 2)
-			if i := s.info(); i.State != "active" || !strings.Contains(i.Problem, "key rebind "+venue) {
-				t.Errorf("it is %s: %s", i.State, i.Problem)
+			if i := s.info(); i.State != "active" || !strings.Contains(i.Next, "key rebind "+venue) {
+				t.Errorf("it is %s: %s, next: %s", i.State, i.Problem, i.Next)
 			}
 			s.edits("probe = \"auto\"\n") // no edit at all
 			for range 3 {

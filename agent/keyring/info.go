@@ -20,9 +20,11 @@ type Info struct {
 	// locked, rebind-required, unsupported, untrusted, unavailable, or unconfigured for a key
 	// of the store that the config doesn't name.
 	State   string
-	Wanted  int    // the version that the config asks for; 0: none
-	Active  int    // the version that signs; 0: none
-	Problem string // why it can't sign, or why wanted and active differ
+	Wanted  int          // the version that the config asks for; 0: none
+	Active  int          // the version that signs; 0: none
+	Problem string       // why it can't sign, or why wanted and active differ
+	Next    string       // the next step then
+	Reason  fault.Reason // of the problem
 	// RightsProblem is why the rights of the active version at its venue aren't known.
 	RightsProblem string
 	Versions      []VersionInfo
@@ -84,10 +86,7 @@ func (r *Ring) info(k *key) Info {
 	problem := r.problemLocked(k, unusable, unread)
 	i.State = k.stateLocked(problem)
 	if problem != nil {
-		i.Problem = problem.Message
-		if problem.Hint != "" {
-			i.Problem += "; next: " + problem.Hint
-		}
+		i.Problem, i.Next, i.Reason = problem.Message, problem.Hint, problem.Reason
 	}
 	return i
 }

@@ -163,7 +163,7 @@ func TestWhatCannotBeIsRefusedWithWhatCan(t *testing.T) {
 		r.Apply([]Spec{spec})
 		_, err := r.Import(t.Context(), "k", hmacCredential("s"))
 		refused(t, err, fault.KeyUnsupported, c.hint)
-		if i := infoOf(t, r, "k"); i.State != "unsupported" || !strings.Contains(i.Problem, c.hint) {
+		if i := infoOf(t, r, "k"); i.State != "unsupported" || !strings.Contains(i.Next, c.hint) {
 			t.Errorf("%s %s: %+v", c.protection, c.algorithm, i)
 		}
 	}

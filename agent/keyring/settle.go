@@ -311,6 +311,27 @@ func (r *Ring) Warm(ctx context.Context) {
 	}
 }
 
+// Settle is Warm for one key, or for all if name is empty, and awaits the trials
+// that go on then. It returns when ctx is done at the latest.
+func (r *Ring) Settle(ctx context.Context, name string) error {
+	keys, err := r.named(name)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if ctx.Err() == nil {
+			r.warm(ctx, k)
+		}
+	}
+	for _, k := range keys {
+		r.mu.RLock()
+		wanted := k.wantedLocked()
+		r.mu.RUnlock()
+		_ = r.awaitTrial(ctx, k, wanted) // what came of it is noted at the key
+	}
+	return nil
+}
+
 func (r *Ring) warm(ctx context.Context, k *key) {
 	if k.lock(ctx) != nil {
 		return

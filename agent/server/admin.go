@@ -135,6 +135,9 @@ func (s *admin) RevokeKey(ctx context.Context, request *pb.RevokeKeyRequest) (*p
 	if err != nil {
 		return nil, err
 	}
+	if (request.GetVersion() == 0) != request.GetAll() {
+		return nil, fault.New(fault.BadRequest, "name one version of %s, or say all", request.GetName()).WithHint("sealsign key show %s", request.GetName())
+	}
 	return s.keysAfter(request.GetName(), s.agent.Revoke(ctx, who, request.GetName(), int(request.GetVersion())))
 }
 
@@ -264,8 +267,8 @@ func keysOf(infos []keyring.Info) []*pb.Key {
 	for _, info := range infos {
 		key := &pb.Key{
 			Name: info.Name, Venue: info.Venue, Environment: info.Environment, Algorithm: info.Algorithm, Protection: info.Protection,
-			State: info.State, Wanted: number(info.Wanted), Active: number(info.Active), Problem: info.Problem,
-			RightsProblem: info.RightsProblem,
+			State: info.State, Wanted: number(info.Wanted), Active: number(info.Active),
+			Problem: info.Problem, Next: info.Next, Reason: string(info.Reason), RightsProblem: info.RightsProblem,
 		}
 		schedule(key, &info.Schedule)
 		for _, version := range info.Versions {

@@ -363,7 +363,11 @@ func TestAdmin(t *testing.T) {
 	if _, err = signer.Sign(ctx, balance); err != nil {
 		t.Error(err)
 	}
-	if _, err = admin.RevokeKey(ctx, &pb.RevokeKeyRequest{Name: "okx"}); err != nil {
+	for _, unclear := range []*pb.RevokeKeyRequest{{Name: "okx"}, {Name: "okx", Version: 1, All: true}} {
+		_, err = admin.RevokeKey(ctx, unclear)
+		wantStatus(t, err, codes.InvalidArgument, "BAD_REQUEST")
+	}
+	if _, err = admin.RevokeKey(ctx, &pb.RevokeKeyRequest{Name: "okx", All: true}); err != nil {
 		t.Error(err)
 	}
 	_, err = signer.Sign(ctx, balance)

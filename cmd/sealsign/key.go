@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,8 +25,9 @@ type keyJSON struct {
 	State       string        `json:"state"`
 	Wanted      uint32        `json:"wanted"`
 	Active      uint32        `json:"active"`
-	Versions    []versionJSON `json:"versions"`
 	Problem     string        `json:"problem"` // why it can't sign, or why wanted and active differ
+	Next        string        `json:"next"`    // the next step then
+	Versions    []versionJSON `json:"versions"`
 	// RightsProblem is why the rights of the active version aren't known.
 	RightsProblem string `json:"rights_problem"`
 	scheduleJSON
@@ -34,6 +36,7 @@ type keyJSON struct {
 type versionJSON struct {
 	Version    uint32      `json:"version"`
 	State      string      `json:"state"`
+	Origin     string      `json:"origin"` // imported or generated
 	ImportedAt *time.Time  `json:"imported_at"`
 	Rights     *rightsJSON `json:"rights"` // null: not known
 	Expires    *time.Time  `json:"expires"`
@@ -42,12 +45,13 @@ type versionJSON struct {
 func keyToJSON(key *sealsignv1.Key) keyJSON {
 	versions := make([]versionJSON, 0, len(key.GetVersions()))
 	for _, v := range key.GetVersions() {
-		versions = append(versions, versionJSON{v.GetVersion(), v.GetState(), timeOf(v.GetImportedAt()), rightsToJSON(v.GetRights()), timeOf(v.GetExpires())})
+		versions = append(versions, versionJSON{v.GetVersion(), v.GetState(), v.GetOrigin(), timeOf(v.GetImportedAt()), rightsToJSON(v.GetRights()), timeOf(v.GetExpires())})
 	}
 	return keyJSON{
 		Name: key.GetName(), Venue: key.GetVenue(), Environment: key.GetEnvironment(), Algorithm: key.GetAlgorithm(),
 		Protection: key.GetProtection(), State: key.GetState(), Wanted: key.GetWanted(), Active: key.GetActive(),
-		Versions: versions, Problem: key.GetProblem(), RightsProblem: key.GetRightsProblem(), scheduleJSON: scheduleToJSON(key),
+		Problem: key.GetProblem(), Next: key.GetNext(), Versions: versions,
+		RightsProblem: key.GetRightsProblem(), scheduleJSON: scheduleToJSON(key),
 	}
 }
 
@@ -68,15 +72,41 @@ func (a *app) printKeys(keys []*sealsignv1.Key) {
 			key.GetState(), numberText(key.GetWanted()), numberText(key.GetActive())})
 	}
 	printTable(a.out, rows...)
+	a.printProblems(keys)
+	a.printConcerns(keys)
+}
+
+// printConcerns prints what an operator should know of keys that sign.
+func (a *app) printConcerns(keys []*sealsignv1.Key) {
 	for _, key := range keys {
-		if key.GetProblem() != "" {
-			a.printf("%s: %s\n", key.GetName(), visible(key.GetProblem()))
-		}
 		if text := scheduleText(key); text != "" {
 			a.printf("%s: %s\n", key.GetName(), text)
 		}
 		if concern := rightsConcern(key); concern != "" {
 			a.printf("%s: %s\n", key.GetName(), visible(concern))
+		}
+	}
+}
+
+// printProblems prints what is wrong with keys, each thing once, and the next step.
+func (a *app) printProblems(keys []*sealsignv1.Key) {
+	type trouble struct{ problem, next string }
+	var order []trouble
+	having := make(map[trouble][]string)
+	for _, key := range keys {
+		t := trouble{key.GetProblem(), key.GetNext()}
+		if t.problem == "" {
+			continue
+		}
+		if having[t] == nil {
+			order = append(order, t)
+		}
+		having[t] = append(having[t], key.GetName())
+	}
+	for _, t := range order {
+		a.printf("%s: %s\n", strings.Join(having[t], ", "), visible(t.problem))
+		for _, step := range lines(t.next) {
+			a.printf("  next: %s\n", visible(step))
 		}
 	}
 }
@@ -94,6 +124,9 @@ func (a *app) printKey(key *sealsignv1.Key) {
 	line("active", numberText(key.GetActive()))
 	if key.GetProblem() != "" {
 		line("problem", key.GetProblem())
+		for _, step := range lines(key.GetNext()) {
+			line("next", step)
+		}
 	}
 	line("expires", timeText(key.GetExpires()))
 	line("rotation", rotationText(key))

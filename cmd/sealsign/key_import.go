@@ -70,15 +70,26 @@ func (a *app) importKey(ctx context.Context, name string) error {
 	if a.json {
 		return a.printJSON(importJSON{name, answer.GetVersion(), keyToJSON(answer.GetKey())})
 	}
-	state := versionState(answer.GetKey(), answer.GetVersion())
-	a.printf("imported %s version %d%s\n", name, answer.GetVersion(), either(state != "", ", "+state, ""))
-	switch {
-	case state == "pending" && answer.GetKey().GetWanted() == answer.GetVersion():
-		a.notef("%s", visible(answer.GetKey().GetProblem()))
-	case state == "pending":
-		a.notef("the config names another version: version = %d under [keys.%s] makes this one sign", answer.GetVersion(), name)
+	key, version := answer.GetKey(), answer.GetVersion()
+	state := versionState(key, version)
+	a.printf("imported %s version %d%s\n", name, version, either(state != "", ", "+state, ""))
+	if state == "pending" {
+		for _, text := range pendingText(key, version) {
+			a.notef("%s", visible(text))
+		}
 	}
 	return nil
+}
+
+// pendingText says what a new version waits for, and then the next step.
+func pendingText(key *sealsignv1.Key, version uint32) []string {
+	switch {
+	case key.GetWanted() != version:
+		return []string{fmt.Sprintf("the config names another version: version = %d under [keys.%s] makes this one sign", version, key.GetName())}
+	case key.GetState() == "suspended":
+		return []string{fmt.Sprintf("key %s is suspended; version %d signs once it is resumed: sealsign key resume %s", key.GetName(), version, key.GetName())}
+	}
+	return append([]string{key.GetProblem()}, lines(key.GetNext())...)
 }
 
 // importJSON is what `key import --json` prints.

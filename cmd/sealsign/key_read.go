@@ -74,8 +74,19 @@ func (a *app) keyPublicCommand() *cobra.Command {
 			return nil
 		},
 	}
-	cmd.Flags().Uint32Var(&version, "version", 0, "version `N`; without it the newest")
+	versionFlag(cmd, &version, "version `N`; without it the newest")
 	return cmd
+}
+
+// versionFlag adds --version. 0 stands for the flag that isn't given, so it can't be given.
+func versionFlag(cmd *cobra.Command, version *uint32, says string) {
+	cmd.Flags().Uint32Var(version, "version", 0, says)
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if *version == 0 && cmd.Flags().Changed("version") {
+			return usage(cmd, "there is no version 0: versions are counted from 1")
+		}
+		return nil
+	}
 }
 
 // publicJSON is a public key as scripts read it.

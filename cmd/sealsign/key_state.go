@@ -49,11 +49,22 @@ func (a *app) keyResumeCommand() *cobra.Command {
 				return err
 			}
 			answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.ResumeKeys, &sealsignv1.ResumeKeysRequest{Name: name, All: all})
-			return a.printStates(answer, err)
+			if err := a.printStates(answer, err); err != nil || all {
+				return err
+			}
+			return signs(answer.GetKeys()[0])
 		},
 	}
 	cmd.Flags().BoolVar(&all, "all", false, "every key")
 	return cmd
+}
+
+// signs refuses a key that no version of signs, with the reason that a request would get.
+func signs(key *sealsignv1.Key) error {
+	if key.GetActive() != 0 && key.GetState() == "active" || key.GetReason() == "" {
+		return nil
+	}
+	return fault.New(fault.Reason(key.GetReason()), "%s is resumed and can't sign: %s", key.GetName(), key.GetProblem()).WithHint("%s", key.GetNext())
 }
 
 // oneOrAll reads NAME or --all: one of them, not both.
@@ -89,13 +100,29 @@ On a terminal it asks first; elsewhere it wants --yes.`,
 					return err
 				}
 			}
-			answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.RevokeKey, &sealsignv1.RevokeKeyRequest{Name: args[0], Version: version})
-			return a.printStates(answer, err)
+			request := &sealsignv1.RevokeKeyRequest{Name: args[0], Version: version, All: version == 0}
+			answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.RevokeKey, request)
+			if err != nil || a.json {
+				return a.printStates(answer, err)
+			}
+			a.printf("%s\n", revokedText(answer.GetKeys()[0], version))
+			return nil
 		},
 	}
-	cmd.Flags().Uint32Var(&version, "version", 0, "version `N`; without it all there are")
+	versionFlag(cmd, &version, "version `N`; without it all there are")
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
 	return cmd
+}
+
+// revokedText says what was revoked, and what signs from now on.
+func revokedText(key *sealsignv1.Key, version uint32) string {
+	switch {
+	case version == 0:
+		return "all versions of " + key.GetName() + " are revoked"
+	case key.GetActive() != 0:
+		return fmt.Sprintf("version %d of %s is revoked; version %d signs on", version, key.GetName(), key.GetActive())
+	}
+	return fmt.Sprintf("version %d of %s is revoked; none signs", version, key.GetName())
 }
 
 // confirmRevoke wants the key's name typed, since there is no way back.
@@ -147,7 +174,16 @@ func (a *app) printStates(answer *sealsignv1.KeysResponse, err error) error {
 		return a.printJSON(keysToJSON(answer.GetKeys()))
 	}
 	for _, key := range answer.GetKeys() {
-		a.printf("%s is %s\n", key.GetName(), joined(", ", key.GetState(), visible(key.GetProblem())))
+		a.printf("%s\n", visible(stateText(key)))
 	}
 	return nil
+}
+
+// stateText is a key's state, with the version that signs or why none does.
+func stateText(key *sealsignv1.Key) string {
+	text := key.GetName() + " is " + key.GetState()
+	if key.GetState() == "active" {
+		text += fmt.Sprintf(", version %d signs", key.GetActive())
+	}
+	return joined("; ", text, key.GetProblem())
 }

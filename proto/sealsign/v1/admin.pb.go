@@ -175,6 +175,7 @@ type ConfigStatus struct {
 	LoadedAt      *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=loaded_at,json=loadedAt,proto3" json:"loaded_at,omitempty"`
 	Path          string                 `protobuf:"bytes,4,opt,name=path,proto3" json:"path,omitempty"`
 	Warnings      []string               `protobuf:"bytes,5,rep,name=warnings,proto3" json:"warnings,omitempty"`
+	Hint          string                 `protobuf:"bytes,6,opt,name=hint,proto3" json:"hint,omitempty"` // the next step, where it was refused
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -242,6 +243,13 @@ func (x *ConfigStatus) GetWarnings() []string {
 		return x.Warnings
 	}
 	return nil
+}
+
+func (x *ConfigStatus) GetHint() string {
+	if x != nil {
+		return x.Hint
+	}
+	return ""
 }
 
 type TPMStatus struct {
@@ -492,6 +500,8 @@ type Key struct {
 	Active        uint32                 `protobuf:"varint,8,opt,name=active,proto3" json:"active,omitempty"` // the version that signs; 0: none
 	Versions      []*KeyVersion          `protobuf:"bytes,9,rep,name=versions,proto3" json:"versions,omitempty"`
 	Problem       string                 `protobuf:"bytes,10,opt,name=problem,proto3" json:"problem,omitempty"`                                  // why it can't sign, or why wanted and active differ
+	Next          string                 `protobuf:"bytes,11,opt,name=next,proto3" json:"next,omitempty"`                                        // the next step, where there is a problem
+	Reason        string                 `protobuf:"bytes,12,opt,name=reason,proto3" json:"reason,omitempty"`                                    // the problem's, e.g. KEY_EMPTY
 	Expires       *timestamppb.Timestamp `protobuf:"bytes,30,opt,name=expires,proto3" json:"expires,omitempty"`                                  // it signs nothing from then on
 	RotationDue   *timestamppb.Timestamp `protobuf:"bytes,31,opt,name=rotation_due,json=rotationDue,proto3" json:"rotation_due,omitempty"`       // by max_age, from the import of the active version
 	Rotation      string                 `protobuf:"bytes,32,opt,name=rotation,proto3" json:"rotation,omitempty"`                                // "soon" or "due"; empty: neither
@@ -598,6 +608,20 @@ func (x *Key) GetVersions() []*KeyVersion {
 func (x *Key) GetProblem() string {
 	if x != nil {
 		return x.Problem
+	}
+	return ""
+}
+
+func (x *Key) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+func (x *Key) GetReason() string {
+	if x != nil {
+		return x.Reason
 	}
 	return ""
 }
@@ -1312,7 +1336,8 @@ func (x *ResumeKeysRequest) GetAll() bool {
 type RevokeKeyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
-	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // 0: all there are
+	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"` // 0 with all
+	All           bool                   `protobuf:"varint,3,opt,name=all,proto3" json:"all,omitempty"`         // every version that there is
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1359,6 +1384,13 @@ func (x *RevokeKeyRequest) GetVersion() uint32 {
 		return x.Version
 	}
 	return 0
+}
+
+func (x *RevokeKeyRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
 }
 
 type RebindKeyRequest struct {
@@ -2345,13 +2377,14 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x05audit\x18\x06 \x01(\v2\x18.sealsign.v1.AuditStatusR\x05audit\x12$\n" +
 	"\x04keys\x18\a \x03(\v2\x10.sealsign.v1.KeyR\x04keys\x12\x16\n" +
 	"\x06memory\x18\b \x01(\tR\x06memory\x12.\n" +
-	"\x05store\x18\t \x01(\v2\x18.sealsign.v1.StoreStatusR\x05store\"\x9d\x01\n" +
+	"\x05store\x18\t \x01(\v2\x18.sealsign.v1.StoreStatusR\x05store\"\xb1\x01\n" +
 	"\fConfigStatus\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x127\n" +
 	"\tloaded_at\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\bloadedAt\x12\x12\n" +
 	"\x04path\x18\x04 \x01(\tR\x04path\x12\x1a\n" +
-	"\bwarnings\x18\x05 \x03(\tR\bwarnings\"\xb7\x01\n" +
+	"\bwarnings\x18\x05 \x03(\tR\bwarnings\x12\x12\n" +
+	"\x04hint\x18\x06 \x01(\tR\x04hint\"\xb7\x01\n" +
 	"\tTPMStatus\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x16\n" +
@@ -2370,7 +2403,7 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\arecords\x18\x03 \x01(\x04R\arecords\x12-\n" +
 	"\x12checkpoint_records\x18\x04 \x01(\x04R\x11checkpointRecords\x12?\n" +
 	"\rcheckpoint_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\fcheckpointAt\x12\x12\n" +
-	"\x04sync\x18\x06 \x01(\tR\x04sync\"\xd0\x04\n" +
+	"\x04sync\x18\x06 \x01(\tR\x04sync\"\xfc\x04\n" +
 	"\x03Key\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
 	"\x05venue\x18\x02 \x01(\tR\x05venue\x12 \n" +
@@ -2384,7 +2417,9 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x06active\x18\b \x01(\rR\x06active\x123\n" +
 	"\bversions\x18\t \x03(\v2\x17.sealsign.v1.KeyVersionR\bversions\x12\x18\n" +
 	"\aproblem\x18\n" +
-	" \x01(\tR\aproblem\x124\n" +
+	" \x01(\tR\aproblem\x12\x12\n" +
+	"\x04next\x18\v \x01(\tR\x04next\x12\x16\n" +
+	"\x06reason\x18\f \x01(\tR\x06reason\x124\n" +
 	"\aexpires\x18\x1e \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12=\n" +
 	"\frotation_due\x18\x1f \x01(\v2\x1a.google.protobuf.TimestampR\vrotationDue\x12\x1a\n" +
 	"\brotation\x18  \x01(\tR\brotation\x127\n" +
@@ -2443,10 +2478,11 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"cancelOnly\"9\n" +
 	"\x11ResumeKeysRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
-	"\x03all\x18\x02 \x01(\bR\x03all\"@\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\"R\n" +
 	"\x10RevokeKeyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
-	"\aversion\x18\x02 \x01(\rR\aversion\"&\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x12\x10\n" +
+	"\x03all\x18\x03 \x01(\bR\x03all\"&\n" +
 	"\x10RebindKeyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"\x0f\n" +
 	"\rBackupRequest\" \n" +
