@@ -3,11 +3,13 @@ package agent
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -163,20 +165,42 @@ func (a *Agent) Doctor(ctx context.Context) []Finding {
 	for _, warning := range s.Warnings {
 		d.add("config", Warning, warning, "")
 	}
-	d.check("audit", s.Audit.Problem, fmt.Sprintf("%d records, %d of them under the newest checkpoint", s.Audit.Records, s.Audit.Covered), "df -h; the log recovers by itself")
-	d.check("audit", s.Audit.CheckpointProblem, "checkpoints can be signed", "sealsign doctor, when the TPM is back")
-	d.check("keys", cmp.Or(s.StoreError, s.AnchorError), "the TPM vouches that they are the newest state of this host", "sealsign status")
-	d.check("ledger", a.ledger.Healthy(), "nonces and limits are kept", "df -h; the ledger recovers by itself")
-	for _, k := range s.Keys {
-		d = append(append(d, a.ending(&k)...), idle(&k)...)
-		a.examineRightsOf(&d, &k)
-		if k.Problem != "" {
-			d.add("keys", Warning, fmt.Sprintf("%s is %s: %s", k.Name, k.State, k.Problem), "sealsign key show "+k.Name)
-			continue
-		}
-		d.add("keys", Fine, fmt.Sprintf("%s is %s, version %d signs", k.Name, k.State, k.Active), "")
+	d.check("audit", s.Audit.Problem, fmt.Sprintf("records: %d, of which the newest checkpoint covers %d", s.Audit.Records, s.Audit.Covered), "df -h; the log recovers by itself")
+	if s.Audit.Problem == nil {
+		d.check("audit", s.Audit.CheckpointProblem, "checkpoints can be signed", "sealsign doctor, when the TPM is back")
 	}
+	if store := cmp.Or(s.StoreError, s.AnchorError); s.TPMError == nil || !errors.Is(store, fault.TPMUnavailable) { // else it has been said
+		d.check("keys", store, "the TPM vouches that they are the newest state of this host", "sealsign status")
+	}
+	d.check("ledger", a.ledger.Healthy(), "nonces and limits are kept", "df -h; the ledger recovers by itself")
+	a.examineKeys(&s, &d)
 	return d
+}
+
+// examineKeys looks at each key. What is wrong with the TPM or the store, and so
+// with every key, has been said.
+func (a *Agent) examineKeys(s *Status, d *diagnosis) {
+	said := s.TPMError != nil || s.StoreError != nil
+	for _, k := range s.Keys {
+		*d = append(append(*d, a.ending(&k)...), idle(&k)...)
+		a.examineRightsOf(d, &k)
+		next := cmp.Or(k.Next, "sealsign key show "+k.Name)
+		switch {
+		case k.State == "suspended" || k.State == "cancel-only":
+			d.add("keys", Warning, fmt.Sprintf("key %s is %s", k.Name, k.State), "sealsign key resume "+k.Name)
+		case k.Problem == "":
+			d.add("keys", Fine, fmt.Sprintf("key %s is %s, version %d signs", k.Name, k.State, k.Active), "")
+		case said && k.OfHost():
+		case k.State == string(keyring.Active):
+			d.add("keys", Warning, fmt.Sprintf("%s, so version %d signs on", k.Problem, k.Active), next)
+		case k.State == "unconfigured":
+			if slices.ContainsFunc(k.Versions, func(v keyring.VersionInfo) bool { return v.State != keyring.Revoked }) {
+				d.add("keys", Warning, k.Problem, next)
+			}
+		default:
+			d.add("keys", Problem, k.Problem, next)
+		}
+	}
 }
 
 type diagnosis []Finding
@@ -185,6 +209,7 @@ func (d *diagnosis) add(area, level, what, next string) {
 	*d = append(*d, Finding{Area: area, Level: level, What: what, Next: next})
 }
 
+// check adds what err says, unless another area has said it already.
 func (d *diagnosis) check(area string, err error, fine, next string) {
 	if err == nil {
 		d.add(area, Fine, fine, "")
@@ -194,26 +219,34 @@ func (d *diagnosis) check(area string, err error, fine, next string) {
 	if refusal.Hint != "" {
 		next = refusal.Hint
 	}
-	d.add(area, Problem, refusal.Error(), next)
+	what := refusal.Error()
+	if !slices.ContainsFunc(*d, func(f Finding) bool { return f.What == what }) {
+		d.add(area, Problem, what, next)
+	}
 }
 
-const tpmHint = "ls -l /dev/tpmrm0; the daemon's user needs the group tss"
+func tpmHint(device string) string {
+	if filepath.IsAbs(device) {
+		return "ls -l " + device + "; the daemon's user needs the group tss"
+	}
+	return "is the software TPM running that " + device + " names?"
+}
 
 func (a *Agent) examineTPM(ctx context.Context, d *diagnosis) {
-	device := a.device.Load()
+	device, hint := a.device.Load(), tpmHint(a.setup.Load().config.TPM.Device)
 	if device == nil {
-		d.check("tpm", a.Status().TPMError, "", tpmHint)
+		d.check("tpm", a.Status().TPMError, "", hint)
 		return
 	}
 	info, err := device.Inspect(ctx)
-	d.check("tpm", err, fmt.Sprintf("%s, %s, firmware %s", info.Device, info.Manufacturer, info.Firmware), tpmHint)
+	d.check("tpm", err, fmt.Sprintf("%s, %s, firmware %s", info.Device, info.Manufacturer, info.Firmware), hint)
 	if err != nil {
 		return
 	}
 	if info.Software {
 		d.add("tpm", Warning, "it is a program, not a chip: its keys are files on some disk", "use the machine's own TPM: [tpm] device = \"/dev/tpmrm0\", allow_software = false")
 	}
-	d.add("tpm", Fine, fmt.Sprintf("keys that sign inside it: %v", info.Can), "")
+	d.add("tpm", Fine, "keys that sign inside it: "+strings.Join(info.Can, ", "), "")
 	if info.LockedOut {
 		d.add("tpm", Warning, "it is in lockout: no use of sealsign's keys counts there, but others' may be refused", fmt.Sprintf("one try is forgotten every %d s; tpm2_dictionarylockout --clear-lockout", info.LockoutInterval))
 	}

@@ -240,7 +240,7 @@ func TestDoctorTellsHowKeysAge(t *testing.T) {
 	clock.by.Store(int64(39 * day))
 	s.found(agent.Warning, "acme expires at", "[keys.acme]")
 	clock.by.Store(int64(41 * day))
-	s.found(agent.Warning, "acme is expired", "sealsign key show acme")
+	s.found(agent.Problem, "key acme expired at", "sealsign key rotate acme")
 }
 
 // What is due is in the daemon's log once a day, and stops nothing.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -152,7 +153,7 @@ func (d *Device) connectOnce() (_ *conn, err error) {
 	t, err := d.opts.Dial()
 	if err != nil {
 		return nil, fault.New(fault.TPMUnavailable, "the TPM %s can't be opened: %v", d.opts.Device, err).
-			WithHint("check that the TPM is enabled in the firmware and that the daemon may open it (group tss)").Because(err)
+			WithHint("%s", openHint(d.opts.Device)).Because(err)
 	}
 	c, err := newConn(t, d.opts.Deadline, d.hang)
 	if err != nil {
@@ -189,6 +190,17 @@ func (d *Device) connectOnce() (_ *conn, err error) {
 	}
 	d.info.Store(info)
 	return c, nil
+}
+
+// openHint is what to look at where a device can't be opened.
+func openHint(device string) string {
+	switch {
+	case device == "simulator":
+		return "make dev builds sealsignd with the simulator"
+	case strings.HasPrefix(device, "/"):
+		return "check that the TPM is enabled in the firmware and that the daemon may open it (group tss)"
+	}
+	return "start the software TPM (swtpm) that is to listen there, or correct device under [tpm]"
 }
 
 func errSoftware(i *Info) error {

@@ -270,6 +270,7 @@ func TestGone(t *testing.T) {
 			return send(command)
 		})
 		o := here
+		o.Device = "/dev/tpmrm0" // for the hint
 		o.Dial = func() (tpm.Transport, error) {
 			if dialed.Add(1); gone.Load() {
 				return nil, errors.New("no such device")

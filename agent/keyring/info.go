@@ -31,6 +31,11 @@ type Info struct {
 	Schedule      Schedule
 }
 
+// OfHost tells whether the problem is the TPM's or the store's, and so every key's.
+func (i *Info) OfHost() bool {
+	return slices.Contains([]fault.Reason{fault.TPMUnavailable, fault.StoreUnavailable, fault.StoreUntrusted}, i.Reason)
+}
+
 // VersionInfo is one version of a key.
 type VersionInfo struct {
 	Version    int

@@ -63,17 +63,22 @@ func keysToJSON(keys []*sealsignv1.Key) []keyJSON {
 	return all
 }
 
-// printKeys prints one line for each key, and below the table what is wrong with some
-// and how they age.
+// printKeys prints the keys, and below the table what is wrong with some and how
+// they age.
 func (a *app) printKeys(keys []*sealsignv1.Key) {
+	a.printKeyTable(keys)
+	a.printProblems(keys)
+	a.printConcerns(keys)
+}
+
+// printKeyTable prints one line for each key.
+func (a *app) printKeyTable(keys []*sealsignv1.Key) {
 	rows := [][]string{{"NAME", "VENUE", "ENVIRONMENT", "ALGORITHM", "PROTECTION", "STATE", "WANTED", "ACTIVE"}}
 	for _, key := range keys {
 		rows = append(rows, []string{key.GetName(), key.GetVenue(), key.GetEnvironment(), key.GetAlgorithm(), key.GetProtection(),
 			key.GetState(), numberText(key.GetWanted()), numberText(key.GetActive())})
 	}
 	printTable(a.out, rows...)
-	a.printProblems(keys)
-	a.printConcerns(keys)
 }
 
 // printConcerns prints what an operator should know of keys that sign.

@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/sealsign/sealsign/internal/fault"
 	sealsignv1 "github.com/sealsign/sealsign/proto/sealsign/v1"
 )
 
@@ -119,12 +122,34 @@ func (a *app) printStatus(st *sealsignv1.StatusResponse) {
 		checkpoint = fmt.Sprintf("checkpoint over %d at %s", audit.GetCheckpointRecords(), timeText(audit.GetCheckpointAt()))
 	}
 	line("audit", joined(", ", either(audit.GetOk(), "ok", "down"), audit.GetError(),
-		fmt.Sprintf("%d records", audit.GetRecords()), checkpoint, "sync "+audit.GetSync()))
-	line("store", joined(", ", either(st.GetStore().GetOk(), "ok", "not to be used"),
-		either(st.GetStore().GetAnchored(), "no older copy can take its place", st.GetStore().GetError())))
+		count(audit.GetRecords(), "record"), checkpoint, "sync "+audit.GetSync()))
+	line("store", storeText(st))
 	line("memory", st.GetMemory())
 	if len(st.GetKeys()) > 0 {
 		a.printf("\n")
-		a.printKeys(st.GetKeys())
+		a.printKeyTable(st.GetKeys())
+		a.printProblems(ownProblems(st))
+		a.printConcerns(st.GetKeys())
 	}
+}
+
+// storeText says whether the keys are what this host had last, which the TPM vouches for.
+func storeText(st *sealsignv1.StatusResponse) string {
+	store := st.GetStore()
+	if !store.GetOk() && !st.GetTpm().GetOk() && strings.HasPrefix(store.GetError(), string(fault.TPMUnavailable)) {
+		return "not to be used while the TPM is down"
+	}
+	return joined(", ", either(store.GetOk(), "ok", "not to be used"), either(store.GetAnchored(), "no older copy can take its place", store.GetError()))
+}
+
+// ownProblems leaves out the keys whose problem is the TPM's or the store's, which
+// has a line of its own.
+func ownProblems(st *sealsignv1.StatusResponse) []*sealsignv1.Key {
+	if st.GetTpm().GetOk() && st.GetStore().GetOk() {
+		return st.GetKeys()
+	}
+	ofHost := []fault.Reason{fault.TPMUnavailable, fault.StoreUnavailable, fault.StoreUntrusted}
+	return slices.DeleteFunc(slices.Clone(st.GetKeys()), func(key *sealsignv1.Key) bool {
+		return slices.Contains(ofHost, fault.Reason(key.GetReason()))
+	})
 }
