@@ -8,7 +8,8 @@ PACKAGES ?= ./...
 build: ## bin/sealsign and bin/sealsignd, as they are shipped: static, without the TPM simulator
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/sealsign ./cmd/sealsignd
 
-dev: build ## and bin/sealsignd-dev: with the TPM simulator (needs a C compiler and libssl-dev)
+dev: build ## and bin/sealsignd-dev: with the TPM simulator
+	@scripts/install-deps dev
 	CGO_ENABLED=1 go build -tags simulator -o bin/sealsignd-dev ./cmd/sealsignd
 
 demo: ## one request's way, shown on a software TPM and mock exchanges

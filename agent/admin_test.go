@@ -95,7 +95,7 @@ func TestStateFolder(t *testing.T) {
 		}
 		return err
 	}
-	if err := start(); !errors.Is(err, fault.ConfigInvalid) || !strings.Contains(err.Error(), "another sealsignd") {
+	if err := start(); !errors.Is(err, fault.AgentUnavailable) || !strings.Contains(err.Error(), "another sealsignd") {
 		t.Errorf("in use: %v", err)
 	}
 	s.agent.Stop()

@@ -313,7 +313,7 @@ func restartNeeded(old, edited *config.Config) error {
 	}
 	slices.Sort(names)
 	return fault.New(fault.ConfigInvalid, "a running daemon can't change %v", names).
-		WithHint("systemctl restart sealsign, or take that part of the edit back")
+		WithHint("restart sealsignd, or take that part of the edit back")
 }
 
 // Watch reloads the config whenever its files change, until ctx ends.

@@ -34,8 +34,8 @@ func openState(dir string) (*os.File, error) {
 		return nil, fault.New(fault.ConfigInvalid, "agent.state_dir: %v", err)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return nil, errors.Join(fault.New(fault.ConfigInvalid, "agent.state_dir: another sealsignd uses %s", dir).
-			WithHint("systemctl status 'sealsign*' shows which").Because(err), lock.Close())
+		return nil, errors.Join(fault.New(fault.AgentUnavailable, "another sealsignd uses %s", dir).
+			WithHint("pgrep -a sealsignd shows which; stop it, or set agent.state_dir").Because(err), lock.Close())
 	}
 	return lock, nil
 }

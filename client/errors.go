@@ -112,5 +112,5 @@ func refusalIn(s *pb.Status) error {
 
 func unreachable(socket string, cause error) error {
 	return fault.New(AgentUnavailable, "no agent answers at %s", socket).
-		WithHint("systemctl status sealsign; is this user in the group of the socket?").Because(cause)
+		WithHint("is sealsignd running, and is this user in the group of the socket? sealsign doctor").Because(cause)
 }

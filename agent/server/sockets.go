@@ -1,10 +1,13 @@
 package server
 
 import (
+	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net"
 	"os"
+	"os/user"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -65,7 +68,7 @@ func (s *Sockets) close() {
 // refused: they could put a socket of their own in place of the daemon's.
 func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return fault.New(fault.ConfigInvalid, "agent.runtime_dir: %v", err)
+		return fault.New(fault.ConfigInvalid, "agent.runtime_dir: %v", err).WithHint("%s", ownHint(dir)).Because(err)
 	}
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -77,6 +80,20 @@ func makeDir(dir string) error {
 	return nil
 }
 
+// ownHint has the runtime folder made for the daemon, which is no root in most places.
+func ownHint(dir string) string {
+	return fmt.Sprintf("make it for the daemon's user: sudo install -d -o %s -m 0755 %s", cmp.Or(userName(), "USER"), dir)
+}
+
+// userName is the name of the user that this process runs as, or empty.
+func userName() string {
+	me, err := user.Current()
+	if err != nil {
+		return ""
+	}
+	return me.Username
+}
+
 // listen opens one socket. Between bind and chmod only the daemon's own user can
 // connect, with any umask but 0.
 func listen(path string, mode fs.FileMode, gid int) (net.Listener, error) {
@@ -85,7 +102,7 @@ func listen(path string, mode fs.FileMode, gid int) (net.Listener, error) {
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return nil, fault.New(fault.ConfigInvalid, "%s can't be opened: %v", path, err).Because(err)
+		return nil, fault.New(fault.ConfigInvalid, "%s can't be opened: %v", path, err).WithHint("%s", ownHint(filepath.Dir(path))).Because(err)
 	}
 	if gid >= 0 {
 		err = os.Chown(path, -1, gid)
@@ -117,8 +134,8 @@ func removeStale(path string) error {
 		_ = c.Close()
 	}
 	if !errors.Is(err, syscall.ECONNREFUSED) {
-		return fault.New(fault.ConfigInvalid, "another daemon serves %s", path).
-			WithHint("systemctl status 'sealsign*', or set agent.runtime_dir").Because(err)
+		return fault.New(fault.AgentUnavailable, "another daemon serves %s", path).
+			WithHint("pgrep -a sealsignd shows which; stop it, or set agent.runtime_dir").Because(err)
 	}
 	return os.Remove(path)
 }

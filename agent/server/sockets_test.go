@@ -30,7 +30,7 @@ func TestListen(t *testing.T) {
 			t.Errorf("%s has mode %v, want %v", info.Name(), info.Mode(), want)
 		}
 	}
-	if _, err := Listen(dir, os.Getgid()); !errors.Is(err, fault.ConfigInvalid) || !strings.Contains(err.Error(), "another daemon") {
+	if _, err := Listen(dir, os.Getgid()); !errors.Is(err, fault.AgentUnavailable) || !strings.Contains(err.Error(), "another daemon") {
 		t.Errorf("a second daemon in the same folder gets %v", err)
 	}
 }
@@ -93,6 +93,18 @@ func TestListenRefuses(t *testing.T) {
 				t.Error("it leaves agent.sock behind")
 			}
 		})
+	}
+}
+
+// The daemon's user may seldom make its folder: root does it, and is told how.
+func TestListenSaysHowTheFolderIsMade(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Listen(filepath.Join(file, "run"), -1)
+	if hint := fault.From(err).Hint; !strings.Contains(hint, "sudo install -d -o ") || !strings.HasSuffix(hint, "/file/run") {
+		t.Errorf("%v has the hint %q", err, hint)
 	}
 }
 

@@ -95,7 +95,7 @@ func (f *flight) sign(j job, total int64) (*pb.SignResponse, error) {
 }
 
 func stopping() error {
-	refusal := fault.New(fault.AgentUnavailable, "the agent is stopping").WithHint("call again: it is restarted, or systemctl status sealsign says why not")
+	refusal := fault.New(fault.AgentUnavailable, "the agent is stopping").WithHint("call again once it runs: sealsign doctor")
 	refusal.RetryAfter = retrySoon
 	return refusal
 }

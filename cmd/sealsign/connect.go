@@ -20,6 +20,9 @@ import (
 	sealsignv1 "github.com/sealsign/sealsign/proto/sealsign/v1"
 )
 
+// defaultConfig is what sealsignd reads where it is told of no other file.
+const defaultConfig = "/etc/sealsign/sealsign.toml"
+
 // The daemon's sockets.
 const (
 	adminSocket = "admin.sock"
@@ -66,6 +69,9 @@ func probe(socket string) error {
 	return conn.Close()
 }
 
+// notRunning is the next step where nobody answers.
+const notRunning = "is sealsignd running? sealsignd --config " + defaultConfig
+
 // unavailable tells why the daemon can't be reached at a socket, and what to do.
 func unavailable(socket string, err error) *fault.Error {
 	refusal := fault.New(fault.AgentUnavailable, "no agent answers at %s", socket).Because(err)
@@ -75,16 +81,16 @@ func unavailable(socket string, err error) *fault.Error {
 		refusal.Hint = permissionHint(socket)
 	case errors.Is(err, fs.ErrNotExist):
 		refusal.Message += ": there is no such socket"
-		refusal.Hint = "systemctl status sealsign\nthe sockets may be elsewhere: --runtime-dir DIR, or $SEALSIGN_RUNTIME_DIR"
+		refusal.Hint = notRunning + "\nthe sockets may be elsewhere: --runtime-dir DIR, or $SEALSIGN_RUNTIME_DIR"
 	case errors.Is(err, syscall.ECONNREFUSED):
 		refusal.Message += ": the daemon that made it is gone"
-		refusal.Hint = "systemctl status sealsign"
+		refusal.Hint = notRunning
 	case err != nil:
 		refusal.Message += ": " + err.Error()
-		refusal.Hint = "systemctl status sealsign"
+		refusal.Hint = notRunning
 	default: // it does answer now: it hung up on the call
 		refusal.Message = fmt.Sprintf("the agent at %s closed the connection", socket)
-		refusal.Hint = "journalctl -u sealsign"
+		refusal.Hint = "its log, which sealsignd writes to standard error, says why"
 	}
 	return refusal
 }
