@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 
 	"github.com/spf13/cobra"
 
@@ -9,8 +10,12 @@ import (
 	sealsignv1 "github.com/sealsign/sealsign/proto/sealsign/v1"
 )
 
-// problem is the level of a finding that makes doctor fail.
-const problem = "problem"
+// The levels of a finding. A problem makes doctor fail.
+const (
+	fine    = "ok"
+	warning = "warning"
+	problem = "problem"
+)
 
 // findingJSON is one element of what `doctor --json` prints.
 type findingJSON struct {
@@ -21,30 +26,40 @@ type findingJSON struct {
 }
 
 func (a *app) doctorCommand() *cobra.Command {
-	return &cobra.Command{
+	var file string
+	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "look for what is wrong: TPM, memory, clock, permissions, limits, config, keys, log",
-		Long: `doctor lists what it found, each problem and warning with the next step.
+		Long: `doctor lists what it found, each problem and warning with the next step. Where no
+daemon answers it looks at what the config's daemon stands on: the config itself,
+its folders, the TPM's device, the group of the sockets and the disk.
 
 The exit status is 1 where there is a problem.`,
 		Example: "  sealsign doctor\n  sealsign doctor --json",
 		Args:    words(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			findings, err := a.findings(cmd)
+			findings, err := a.findings(cmd, file)
 			if err != nil {
 				return err
 			}
 			return a.printFindings(findings)
 		},
 	}
+	cmd.Flags().StringVar(&file, "config", defaultConfig, "the `FILE` of the config that is looked at where no daemon answers")
+	return cmd
 }
 
-// findings asks the daemon. That it can't be reached is a finding as well.
-func (a *app) findings(cmd *cobra.Command) ([]findingJSON, error) {
+// findings asks the daemon. That it can't be reached is a finding as well; where it
+// doesn't run, so is what may keep it from running.
+func (a *app) findings(cmd *cobra.Command, file string) ([]findingJSON, error) {
 	answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.Doctor, &sealsignv1.DoctorRequest{})
 	if errors.Is(err, fault.AgentUnavailable) {
 		refusal := fault.From(err)
-		return []findingJSON{{"agent", problem, refusal.Message, refusal.Hint}}, nil
+		findings := []findingJSON{{"agent", problem, refusal.Message, refusal.Hint}}
+		if !errors.Is(err, fs.ErrPermission) {
+			findings = append(findings, examineOffline(file)...)
+		}
+		return findings, nil
 	}
 	if err != nil {
 		return nil, err
