@@ -67,6 +67,10 @@ func (r *Ring) Generate(ctx context.Context, name string) (number int, publicPEM
 		return 0, nil, fault.New(fault.KeyUnsupported, "key %s is not generated: its protection is %s", name, c.spec.Protection).
 			WithHint("sealsign key import %s; or set protection = %q", name, Generated)
 	}
+	if waiting := r.newestUnregistered(c.key); waiting != 0 { // of two nobody could tell which one an API key is for
+		return 0, nil, fault.New(fault.KeyPending, "version %d of key %s was generated before, and waits for its API key", waiting, name).
+			WithHint("complete it: sealsign key import %s\nor give it up: sealsign key revoke %s --version %d", name, name, waiting)
+	}
 	auth, kept, err := newAuth()
 	if err != nil {
 		return 0, nil, err
