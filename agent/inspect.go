@@ -128,12 +128,15 @@ func (a *Agent) TestPolicy(name string, ask *Ask) Judgement {
 		return err
 	}()
 	j := Judgement{Effects: p.effects, Rule: p.record.Rule}
-	if p.key != nil {
+	if p.key != nil && !p.several { // of several nobody has chosen one
 		j.Key = p.key.name
 	}
 	if err != nil {
 		j.Refusal = fault.From(err)
 		j.Rule = j.Refusal.Rule
+		if p.several {
+			j.Refusal.Hint = "name one of them: --key NAME"
+		}
 	}
 	return j
 }
