@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -272,6 +273,14 @@ func (a *Agent) inForce() *setup {
 // Reload reads the config again. A bad one, or one that needs a restart, is
 // refused whole: the config before it stays in force, and the error tells why.
 func (a *Agent) Reload() error {
+	changed, err := a.reload()
+	if err == nil && !changed {
+		a.logger.Info("config read again: unchanged", "path", a.opts.Config) // somebody asked, and waits for a sign
+	}
+	return err
+}
+
+func (a *Agent) reload() (changed bool, err error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
 	loaded, err := load(a.opts.Config)
@@ -281,16 +290,16 @@ func (a *Agent) Reload() error {
 	if err != nil {
 		a.badConfig.Store(&err)
 		a.logger.Error("the config is refused, and the one before stays in force", "path", a.opts.Config, "error", err)
-		return errors.Join(err, a.recordAdmin("config.refused", err))
+		return false, errors.Join(err, a.recordAdmin("config.refused", err))
 	}
 	if loaded.Same(a.setup.Load().config) {
 		a.badConfig.Store(nil)
-		return nil
+		return false, nil
 	}
 	a.use(loaded)
 	a.logger.Info("config loaded", "path", a.opts.Config)
 	go a.ring.Warm(a.ctx)
-	return a.recordAdmin("config.loaded", nil)
+	return true, a.recordAdmin("config.loaded", nil)
 }
 
 // restartNeeded names what a running agent can't change.
@@ -301,8 +310,15 @@ func restartNeeded(old, edited *config.Config) error {
 		"agent.state_dir":    old.Agent.StateDir == edited.Agent.StateDir,
 		"agent.runtime_dir":  old.Agent.RuntimeDir == edited.Agent.RuntimeDir,
 		"agent.socket_group": old.Agent.SocketGroup == edited.Agent.SocketGroup,
-		"[tpm]":              old.TPM.Device == edited.TPM.Device && old.TPM.AllowSoftware == edited.TPM.AllowSoftware && old.TPM.NVBase == edited.TPM.NVBase && slices.Equal(old.TPM.PCRs, edited.TPM.PCRs),
-		"[audit]":            old.Audit == edited.Audit,
+		"tpm.device":         old.TPM.Device == edited.TPM.Device,
+		"tpm.allow_software": old.TPM.AllowSoftware == edited.TPM.AllowSoftware,
+		"tpm.nv_base":        old.TPM.NVBase == edited.TPM.NVBase,
+		"tpm.pcrs":           slices.Equal(old.TPM.PCRs, edited.TPM.PCRs),
+		"audit.sync":         old.Audit.Sync == edited.Audit.Sync,
+		"audit.checkpoint":   old.Audit.Checkpoint == edited.Audit.Checkpoint,
+		"audit.segment":      old.Audit.Segment == edited.Audit.Segment,
+		"audit.keep":         old.Audit.Keep == edited.Audit.Keep,
+		"audit.max_size":     old.Audit.MaxSize == edited.Audit.MaxSize,
 	} {
 		if !same {
 			names = append(names, name)
@@ -312,13 +328,13 @@ func restartNeeded(old, edited *config.Config) error {
 		return nil
 	}
 	slices.Sort(names)
-	return fault.New(fault.ConfigInvalid, "a running daemon can't change %v", names).
+	return fault.New(fault.ConfigInvalid, "a running daemon can't change %s", strings.Join(names, ", ")).
 		WithHint("restart sealsignd, or take that part of the edit back")
 }
 
 // Watch reloads the config whenever its files change, until ctx ends.
 func (a *Agent) Watch(ctx context.Context) {
-	reload := func() { _ = a.Reload() } // it logs why it refuses
+	reload := func() { _, _ = a.reload() } // it logs why it refuses
 	config.Watch(ctx, a.opts.Config, reload)
 	reload() // for an edit between Start and now
 }

@@ -1,7 +1,9 @@
 package agent_test
 
 import (
+	"bytes"
 	"context"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
@@ -9,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sealsign/sealsign/agent"
 	"github.com/sealsign/sealsign/agent/audit"
 	"github.com/sealsign/sealsign/internal/fault"
 )
@@ -68,6 +71,19 @@ func TestReloadUnderLoad(t *testing.T) {
 	}
 }
 
+// Who asks for a reload sees in the log that there was nothing new.
+func TestReloadOfTheSameConfig(t *testing.T) {
+	var log bytes.Buffer
+	s := set(t, scene{options: agent.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))}})
+	if err := s.agent.Reload(); err != nil {
+		t.Fatal(err)
+	}
+	s.agent.Stop()
+	if n := strings.Count(log.String(), "config read again: unchanged"); n != 1 {
+		t.Errorf("it is %d times in the log", n)
+	}
+}
+
 // A bad edit is refused whole: the config before it stays, and status says why.
 func TestBadEdits(t *testing.T) {
 	s := set(t, scene{})
@@ -78,7 +94,7 @@ func TestBadEdits(t *testing.T) {
 		"an unknown setting":     {usualRole + `releases = "bound"`, "releases"},
 		"what isn't there yet":   {usualRole + `max_order_value = { USDT = "5000" }`, "not in this version"},
 		"no TOML":                {"allow = [", "roles"},
-		"what needs a new start": {usualRole + "\n[audit]\nsync = \"interval\"", "audit"},
+		"what needs a new start": {usualRole + "keys = [\"okx\"]\n[audit]\nsync = \"interval\"", "can't change audit.sync"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			known := len(s.records())

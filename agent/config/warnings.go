@@ -2,8 +2,10 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/sealsign/sealsign/agent/policy"
 	"github.com/sealsign/sealsign/agent/venue"
@@ -51,26 +53,59 @@ func (l *loader) warnOfRelease(r *policy.Role) {
 	if r.Release == policy.Never {
 		return
 	}
-	at := "roles." + r.Name + ".release"
+	var all remarks
 	for _, name := range slices.Sorted(maps.Keys(r.Keys)) {
 		k := l.config.Keys[name]
 		b, ok := emptiest(k.Venue, k.Environment)
+		venueName := k.Venue.Name()
 		switch {
 		case !ok:
 		case b.Never:
-			l.warning(at, "%q never serves key %s: every request of %s carries the credential itself; forward them", r.Release, name, k.Venue.Name())
+			all.add(name, fmt.Sprintf("%q never serves ", r.Release), ": every request of "+venueName+" carries the credential itself; forward them")
 			continue
 		case r.Release == policy.Bound && b.Loose != "":
-			l.warning(at, "%q never serves key %s: at %s %s; forward its requests", r.Release, name, k.Venue.Name(), b.Loose)
+			all.add(name, fmt.Sprintf("%q never serves ", r.Release), ": at "+venueName+" "+b.Loose+"; forward its requests")
 			continue
 		case r.Release == policy.Unbound && b.Loose != "":
-			l.warning(at, "%q lets %s turn one signed request of key %s into others: at %s %s; whatever its parameters fit there can be sent, as often as %s takes it, "+
-				"whether the role allows it or not, but for known ways to move funds", r.Release, who(l.holders(r)), name, k.Venue.Name(), b.Loose, k.Venue.Name())
+			all.add(name, fmt.Sprintf("%q lets %s turn one signed request of ", r.Release, who(l.holders(r))),
+				fmt.Sprintf(" into others: at %s %s; whatever its parameters fit there can be sent, as often as %s takes it, "+
+					"whether the role allows it or not, but for known ways to move funds", venueName, b.Loose, venueName))
 		}
 		if b.Passphrase {
-			l.warning(at, "%q shows the passphrase of key %s to %s: it is part of every signed request of %s", r.Release, name, who(l.holders(r)), k.Venue.Name())
+			all.add(name, fmt.Sprintf("%q shows the passphrase of ", r.Release),
+				fmt.Sprintf(" to %s: it is part of every signed request of %s", who(l.holders(r)), venueName))
 		}
 	}
+	for _, one := range all.order {
+		l.warning("roles."+r.Name+".release", "%s%s%s", one.before, keyNames(all.keys[one]), one.after)
+	}
+}
+
+// remarks are what is said of keys, each once for all keys that it is true of.
+type remarks struct {
+	order []remark
+	keys  map[remark][]string
+}
+
+// remark is the text around the names of keys.
+type remark struct{ before, after string }
+
+func (r *remarks) add(key, before, after string) {
+	one := remark{before, after}
+	if r.keys == nil {
+		r.keys = make(map[remark][]string)
+	}
+	if r.keys[one] == nil {
+		r.order = append(r.order, one)
+	}
+	r.keys[one] = append(r.keys[one], key)
+}
+
+func keyNames(keys []string) string {
+	if len(keys) == 1 {
+		return "key " + keys[0]
+	}
+	return "keys " + strings.Join(keys, ", ")
 }
 
 // emptiest is the binding of a request without parameters: what its signature

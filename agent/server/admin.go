@@ -300,6 +300,7 @@ func rightsOf(rights *keyring.Rights) *pb.Rights {
 func configStatus(s *agent.Status) *pb.ConfigStatus {
 	return &pb.ConfigStatus{
 		Ok: s.ConfigError == nil, Error: textOf(s.ConfigError), LoadedAt: timestamppb.New(s.LoadedAt), Path: s.ConfigPath, Warnings: s.Warnings,
+		Hint: hintOf(s.ConfigError),
 	}
 }
 
@@ -321,6 +322,13 @@ func textOf(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+func hintOf(err error) string {
+	if err == nil {
+		return ""
+	}
+	return fault.From(err).Hint
 }
 
 // number is a version on the wire.

@@ -28,6 +28,7 @@ type statusJSON struct {
 type configJSON struct {
 	OK       bool       `json:"ok"`
 	Error    string     `json:"error"`
+	Hint     string     `json:"hint"` // the next step, where there is an error
 	LoadedAt *time.Time `json:"loaded_at"`
 	Path     string     `json:"path"`
 	Warnings []string   `json:"warnings"`
@@ -85,7 +86,7 @@ func statusToJSON(st *sealsignv1.StatusResponse) statusJSON {
 		Environment: st.GetEnvironment(),
 		StartedAt:   timeOf(st.GetStartedAt()),
 		Config: configJSON{
-			OK: config.GetOk(), Error: config.GetError(), LoadedAt: timeOf(config.GetLoadedAt()),
+			OK: config.GetOk(), Error: config.GetError(), Hint: config.GetHint(), LoadedAt: timeOf(config.GetLoadedAt()),
 			Path: config.GetPath(), Warnings: orEmpty(config.GetWarnings()),
 		},
 		TPM: tpmJSON{
@@ -112,8 +113,11 @@ func (a *app) printStatus(st *sealsignv1.StatusResponse) {
 	for _, problem := range lines(config.GetError()) {
 		line("", problem)
 	}
-	for _, warning := range config.GetWarnings() {
-		line("", "warning: "+warning)
+	if config.GetHint() != "" {
+		line("", "next: "+config.GetHint())
+	}
+	if n := len(config.GetWarnings()); n > 0 {
+		line("", count(n, "warning")+": sealsign config check "+config.GetPath())
 	}
 	line("tpm", joined(", ", either(tpm.GetOk(), "ok", "down: "+tpm.GetError()), tpm.GetDevice(),
 		joined(" ", tpm.GetManufacturer(), tpm.GetFirmware()), either(tpm.GetSoftware(), "a software TPM", "")))
