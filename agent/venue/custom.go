@@ -195,7 +195,7 @@ func (c *custom) operations() {
 	for _, name := range slices.Sorted(maps.Keys(c.spec.Operations)) {
 		field := "operations." + clip(name)
 		if !slices.Contains(allowed, Operation(name)) {
-			c.problem(field, "is no operation that a venue of the config can have; there are %v", allowed)
+			c.problem(field, "is no operation that a venue of the config can have; there are %s", commas(allowed))
 			continue
 		}
 		for i, line := range c.spec.Operations[name] {

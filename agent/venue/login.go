@@ -45,7 +45,10 @@ func (v *Venue) Login(channel string, access Access, stamp Stamp, env string) (d
 func (v *Venue) draftLogin(l *login, access Access, stamp Stamp, e *environment) (*Draft, Effect, string, error) {
 	if len(l.algorithms) > 0 && !slices.Contains(l.algorithms, access.Algorithm) {
 		return nil, Effect{}, "", fault.New(fault.KeyUnsupported, "%s lets no %s key log in", v.name, access.Algorithm).
-			WithHint("it takes %v", l.algorithms)
+			WithHint("it takes %s", commas(l.algorithms))
+	}
+	if e.sockets[l.channel] == "" {
+		return nil, Effect{}, "", bad("%s has no WebSocket in the environment %s", v.name, e.name)
 	}
 	d := &Draft{venue: v, login: l, env: e}
 	if err := d.take(access, stamp); err != nil {
@@ -53,6 +56,15 @@ func (v *Venue) draftLogin(l *login, access Access, stamp Stamp, e *environment)
 	}
 	d.Message = d.append(make([]byte, 0, messageRoom), l.message, asIs)
 	return d, Effect{Operation: Session, Grants: l.grants}, e.sockets[l.channel], nil
+}
+
+// commas is names as a sentence has them.
+func commas[Name ~string](names []Name) string {
+	texts := make([]string, len(names))
+	for i, name := range names {
+		texts[i] = string(name)
+	}
+	return strings.Join(texts, ", ")
 }
 
 // FinishLogin gives the message with its signature, as the app sends it.

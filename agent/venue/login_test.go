@@ -70,6 +70,7 @@ func TestLoginRefuses(t *testing.T) {
 		{"okx", "", "moon", HMACSHA256, fault.BadRequest},
 		{"kraken", "", "production", HMACSHA512, fault.BadRequest},
 		{"tokenmetrics", "", "production", None, fault.BadRequest},
+		{"coinbase-cdp", "", "sandbox", ES256, fault.BadRequest},
 	} {
 		v, _ := Builtin(test.venue)
 		if _, _, _, err := v.Login(test.channel, Access{APIKey: []byte("KEY"), Algorithm: test.algorithm}, testStamp, test.env); !errors.Is(err, test.want) {
@@ -86,5 +87,15 @@ func TestLoginMovesWithItsHost(t *testing.T) {
 	}
 	if _, _, url, err := moved.Login("trade", testAccess, testStamp, "testnet"); err != nil || url != "wss://127.0.0.1:9443/v5/trade" {
 		t.Errorf("%s, %v", url, err)
+	}
+	v, _ = Builtin("coinbase-cdp") // its test networks have no WebSocket of their own
+	for _, env := range []string{"testnet", "lab"} {
+		moved, err := v.WithHosts(map[string][]string{env: {"127.0.0.1:9443"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, url, err := moved.Login("", Access{APIKey: []byte("KEY"), Algorithm: ES256}, testStamp, env); err != nil || url != "wss://127.0.0.1:9443" {
+			t.Errorf("%s: %s, %v", env, url, err)
+		}
 	}
 }

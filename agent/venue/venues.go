@@ -189,7 +189,7 @@ func (v *Venue) ParseTime(answer []byte) (at time.Time, precision time.Duration,
 }
 
 // WithHosts gives the venue with other hosts in the environments of hosts; they
-// serve all of its rows.
+// serve all of its rows, and its WebSockets, also where the environment has none of its own.
 func (v *Venue) WithHosts(hosts map[string][]string) (*Venue, error) {
 	changed := *v
 	changed.environments = slices.Clone(v.environments)
@@ -200,11 +200,15 @@ func (v *Venue) WithHosts(hosts map[string][]string) (*Venue, error) {
 		}
 		at := slices.IndexFunc(changed.environments, func(e environment) bool { return e.name == name })
 		if at < 0 {
-			changed.environments = append(changed.environments, environment{name: name, hosts: own})
-			continue
+			changed.environments = append(changed.environments, environment{name: name})
+			at = len(changed.environments) - 1
 		}
 		e := &changed.environments[at]
-		e.hosts, e.sockets = own, movedTo(own[0].name, e.sockets)
+		sockets := e.sockets
+		if sockets == nil && len(v.environments) > 0 {
+			sockets = v.environments[0].sockets
+		}
+		e.hosts, e.sockets = own, movedTo(own[0].name, sockets)
 	}
 	return &changed, nil
 }

@@ -97,6 +97,9 @@ func readPublicKeys(file string) ([]*ecdsa.PublicKey, error) {
 
 // noLog explains why a log can't be read.
 func noLog(dir string, err error) error {
+	if refusal, ok := errors.AsType[*fault.Error](err); ok {
+		return refusal // a record of it
+	}
 	refusal := fault.New(failed, "the log in %s can't be read: %v", dir, err).Because(err)
 	switch {
 	case errors.Is(err, fs.ErrPermission):

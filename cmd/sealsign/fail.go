@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -47,8 +48,9 @@ func exitStatus(err error) int {
 	return exitFailed
 }
 
-// printError prints "sealsign: REASON: message" and a line for each line of the hint.
-func printError(w io.Writer, err error) {
+// printError prints "sealsign: REASON: message" and a line for each line of the
+// hint, or all of it as JSON.
+func printError(w io.Writer, err error, asJSON bool) {
 	if errors.Is(err, errReported) {
 		return
 	}
@@ -60,13 +62,31 @@ func printError(w io.Writer, err error) {
 	default:
 		refusal = fault.New(failed, "%v", err)
 	}
+	hint := refusal.Hint
+	if hint == "" && refusal.RetryAfter > 0 {
+		hint = fmt.Sprintf("try again in %s", refusal.RetryAfter)
+	}
+	if asJSON {
+		encoder := json.NewEncoder(w)
+		encoder.SetEscapeHTML(false)
+		_ = encoder.Encode(failureJSON{errorJSON{string(refusal.Reason), refusal.Message, hint}}) // there is nowhere else to say it
+		return
+	}
 	fmt.Fprintf(w, "sealsign: %s: %s\n", refusal.Reason, visible(refusal.Message))
-	if refusal.RetryAfter > 0 {
-		fmt.Fprintf(w, "  hint: try again in %s\n", refusal.RetryAfter)
+	for _, line := range lines(strings.TrimSuffix(hint, "\n")) {
+		fmt.Fprintf(w, "  hint: %s\n", visible(line))
 	}
-	for line := range strings.Lines(refusal.Hint) {
-		fmt.Fprintf(w, "  hint: %s\n", visible(strings.TrimSuffix(line, "\n")))
-	}
+}
+
+// failureJSON is a refusal as scripts read it, and as http.sock answers it.
+type failureJSON struct {
+	Error errorJSON `json:"error"`
+}
+
+type errorJSON struct {
+	Reason  string `json:"reason"`
+	Message string `json:"message"`
+	Hint    string `json:"hint"`
 }
 
 // visible replaces the control characters of a text from elsewhere, so that it

@@ -14,6 +14,8 @@ import (
 func TestPrintedErrors(t *testing.T) {
 	limited := fault.New(fault.RateLimited, "role maker has had 50 requests in a second")
 	limited.RetryAfter = 300 * time.Millisecond
+	limitedTwice := fault.New(fault.RateLimited, "no more").WithHint("retry in 213ms")
+	limitedTwice.RetryAfter = time.Second // HTTP tells whole seconds
 	for _, test := range []struct {
 		name string
 		err  error
@@ -25,6 +27,8 @@ func TestPrintedErrors(t *testing.T) {
 			"sealsign: BAD_REQUEST: no\n  hint: one\n  hint: two\n"},
 		{"a refusal that passes", limited,
 			"sealsign: RATE_LIMITED: role maker has had 50 requests in a second\n  hint: try again in 300ms\n"},
+		{"one that says when itself", limitedTwice,
+			"sealsign: RATE_LIMITED: no more\n  hint: retry in 213ms\n"},
 		{"an error of this process", fmt.Errorf("open x: %w", errors.New("no such file")),
 			"sealsign: FAILED: open x: no such file\n"},
 		{"a signal", fmt.Errorf("read: %w", context.Canceled),
@@ -34,9 +38,25 @@ func TestPrintedErrors(t *testing.T) {
 			"sealsign: BAD_REQUEST: a\ufffd\ufffdsealsign: \ufffd[2Kall is well\ufffd\n"},
 	} {
 		var got bytes.Buffer
-		printError(&got, test.err)
+		printError(&got, test.err, false)
 		if got.String() != test.want {
 			t.Errorf("%s:\n got %q\nwant %q", test.name, got.String(), test.want)
+		}
+	}
+}
+
+func TestErrorsAsJSON(t *testing.T) {
+	limited := fault.New(fault.RateLimited, "the limit of <role> is used up").WithHint("retry in 300ms")
+	limited.RetryAfter = time.Second
+	for err, want := range map[error]string{
+		limited:            `{"error":{"reason":"RATE_LIMITED","message":"the limit of <role> is used up","hint":"retry in 300ms"}}` + "\n",
+		errors.New("gone"): `{"error":{"reason":"FAILED","message":"gone","hint":""}}` + "\n",
+		errReported:        "",
+	} {
+		var got bytes.Buffer
+		printError(&got, err, true)
+		if got.String() != want {
+			t.Errorf("got %q, want %q", got.String(), want)
 		}
 	}
 }

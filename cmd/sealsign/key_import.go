@@ -2,10 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/sealsign/sealsign/agent/venue"
@@ -40,11 +43,17 @@ or the environment, where other programs and the shell's history would see it.`,
 		RunE:              func(cmd *cobra.Command, args []string) error { return a.importKey(cmd.Context(), args[0]) },
 	}
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		// The flag's text stays unsaid: it may be the secret.
+		unknown, ok := errors.AsType[*pflag.NotExistError](err)
+		if ok && unknown.GetSpecifiedShortnames() == "" && !secretFlag.MatchString(unknown.GetSpecifiedName()) {
+			return usage(cmd, "key import has no such flag") // its text stays unsaid: it may be the secret
+		}
 		return onlyPrivately(cmd, "")
 	})
 	return cmd
 }
+
+// secretFlag is a flag by which somebody would hand over a credential.
+var secretFlag = regexp.MustCompile(`(?i)secret|key|pass|cred|token|pem`)
 
 // onlyPrivately refuses a credential among the arguments.
 func onlyPrivately(cmd *cobra.Command, name string) error {

@@ -17,6 +17,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 )
 
@@ -40,6 +41,6 @@ func run(ctx context.Context, args []string, in *os.File, out, errs io.Writer) i
 	if err == nil {
 		return exitDone
 	}
-	printError(errs, err)
+	printError(errs, err, a.json || slices.Contains(args, "--json")) // a wrong flag ends the reading of those behind it
 	return exitStatus(err)
 }

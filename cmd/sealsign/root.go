@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/sealsign/sealsign/client"
 )
@@ -42,8 +45,8 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.`,
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.runtimeDir, "runtime-dir", client.Dir(""), "the `DIR` of the daemon's sockets; $SEALSIGN_RUNTIME_DIR names another default")
 	flags.BoolVar(&a.json, "json", false, "print JSON")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usage(cmd, "%v", err) })
-	root.SetHelpCommand(&cobra.Command{Hidden: true}) // --help is the one way to ask
+	root.SetFlagErrorFunc(flagError)
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(
 		a.statusCommand(), a.doctorCommand(), a.venuesCommand(), a.configCommand(),
 		a.keyCommand(), a.storeCommand(), a.backupCommand(), a.restoreCommand(),
@@ -52,6 +55,37 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.`,
 		a.completionCommand(), a.versionCommand(), a.manCommand(),
 	)
 	return root
+}
+
+// helpCommand is --help in another place.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "help [COMMAND]",
+		Short:   "explain a command, as --help does",
+		Example: "  sealsign help key import",
+		Hidden:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil {
+				return err
+			}
+			if len(rest) > 0 && about.HasSubCommands() {
+				return noSuchCommand(about, rest)
+			}
+			about.InitDefaultHelpFlag() // which is in what --help prints
+			return about.Help()
+		},
+	}
+}
+
+// flagError explains a flag that isn't there or has a value that it can't have, in
+// other words than the parser's of numbers.
+func flagError(cmd *cobra.Command, err error) error {
+	invalid, ok := errors.AsType[*pflag.InvalidValueError](err)
+	if _, isNumber := errors.AsType[*strconv.NumError](err); !ok || !isNumber {
+		return usage(cmd, "%v", err)
+	}
+	return usage(cmd, "--%s can't be %q: a number is wanted", invalid.GetFlag().Name, invalid.GetValue())
 }
 
 // group makes a command that only holds others.
