@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/sealsign/sealsign/agent/policy"
-	"github.com/sealsign/sealsign/agent/venue"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -56,7 +55,7 @@ func (l *loader) warnOfRelease(r *policy.Role) {
 	var all remarks
 	for _, name := range slices.Sorted(maps.Keys(r.Keys)) {
 		k := l.config.Keys[name]
-		b, ok := emptiest(k.Venue, k.Environment)
+		b, ok := k.Venue.Least(k.Environment)
 		venueName := k.Venue.Name()
 		switch {
 		case !ok:
@@ -106,22 +105,6 @@ func keyNames(keys []string) string {
 		return "key " + keys[0]
 	}
 	return "keys " + strings.Join(keys, ", ")
-}
-
-// emptiest is the binding of a request without parameters: what its signature
-// leaves open, that of every request of the venue does. ok is false where the
-// venue takes no such request, and nothing is known.
-func emptiest(v *venue.Venue, environment string) (b venue.Binding, ok bool) {
-	for _, host := range v.Hosts(environment) {
-		r, err := venue.NewRequest("POST", host, "/", "", nil)
-		if err != nil {
-			continue
-		}
-		if call, err := v.Classify(&r); err == nil && !call.Public() {
-			return call.Binding, true
-		}
-	}
-	return venue.Binding{}, false
 }
 
 // holders are the callers that have the role.
