@@ -3,16 +3,14 @@ package keyring
 import (
 	"context"
 	"crypto/ecdsa"
-	"crypto/rand"
 	"crypto/rsa"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 
+	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
-	"github.com/sealsign/sealsign/internal/secmem"
 	"github.com/sealsign/sealsign/tpm"
 )
 
@@ -22,11 +20,11 @@ import (
 // waits for it. Where a version was stored and can't sign, both results say so.
 func (r *Ring) Import(ctx context.Context, name string, data []byte) (number int, err error) {
 	defer clear(data)
-	given, err := imported(data)
+	given, err := credential.Parse(data)
 	if err != nil {
 		return 0, err
 	}
-	defer given.wipe()
+	defer given.Wipe()
 	c, err := r.change(ctx, name)
 	if err != nil {
 		return 0, err
@@ -71,16 +69,16 @@ func (r *Ring) Generate(ctx context.Context, name string) (number int, publicPEM
 		return 0, nil, fault.New(fault.KeyPending, "version %d of key %s was generated before, and waits for its API key", waiting, name).
 			WithHint("complete it: sealsign key import %s\nor give it up: sealsign key revoke %s --version %d", name, name, waiting)
 	}
-	auth, kept, err := newAuth()
+	auth, kept, err := credential.NewAuth()
 	if err != nil {
 		return 0, nil, err
 	}
-	defer kept.wipe()
+	defer kept.Wipe()
 	defer auth.Release()
 	generate := c.device.GenerateP256
 	if c.spec.Algorithm == RSASHA256 {
 		generate = func(ctx context.Context, auth []byte) (*tpm.KeyFile, error) {
-			return c.device.GenerateRSA(ctx, minRSA, auth)
+			return c.device.GenerateRSA(ctx, credential.MinRSA, auth)
 		}
 	}
 	object, err := generate(ctx, auth.Bytes())
@@ -100,8 +98,8 @@ type change struct {
 	ring   *Ring
 	key    *key // locked
 	spec   *Spec
-	device *tpm.Device // can do what the config asks for
-	given  *credential // what an operator imports; nil: nothing is imported
+	device *tpm.Device            // can do what the config asks for
+	given  *credential.Credential // what an operator imports; nil: nothing is imported
 }
 
 // change locks a key that the config names. The caller unlocks it.
@@ -147,7 +145,7 @@ func (r *Ring) changeBusy(k *key) (*change, error) {
 
 // seal stores a credential that the TPM seals. What signs is made once to see
 // that it can be.
-func (c *change) seal(ctx context.Context, given *credential) (int, error) {
+func (c *change) seal(ctx context.Context, given *credential.Credential) (int, error) {
 	m, err := newMaterial(c.spec.Algorithm, c.spec.SecretEncoding, given)
 	if err != nil {
 		return 0, err
@@ -165,12 +163,12 @@ func (c *change) seal(ctx context.Context, given *credential) (int, error) {
 }
 
 // moveIn moves what signs into the TPM, and stores the rest.
-func (c *change) moveIn(ctx context.Context, given *credential) (int, error) {
-	auth, kept, err := newAuth()
+func (c *change) moveIn(ctx context.Context, given *credential.Credential) (int, error) {
+	auth, kept, err := credential.NewAuth()
 	if err != nil {
 		return 0, err
 	}
-	defer kept.wipe()
+	defer kept.Wipe()
 	defer auth.Release()
 	object, err := c.object(ctx, given, auth.Bytes())
 	if err != nil {
@@ -182,22 +180,22 @@ func (c *change) moveIn(ctx context.Context, given *credential) (int, error) {
 			return 0, err
 		}
 	}
-	kept.apiKey, kept.passphrase = given.apiKey, given.passphrase
+	kept.APIKey, kept.Passphrase = given.APIKey, given.Passphrase
 	return c.add(ctx, meta, object, kept, Pending)
 }
 
 // object makes a TPM key of a secret or a private key.
-func (c *change) object(ctx context.Context, given *credential, auth []byte) (*tpm.KeyFile, error) {
+func (c *change) object(ctx context.Context, given *credential.Credential, auth []byte) (*tpm.KeyFile, error) {
 	algorithm := c.spec.Algorithm
-	if h, isHMAC := hmacHashes[algorithm]; isHMAC {
-		secret, memory, err := hmacSecret(algorithm, c.spec.SecretEncoding, given)
+	if h, isHMAC := credential.HMACHashes[algorithm]; isHMAC {
+		secret, memory, err := credential.HMACSecret(algorithm, c.spec.SecretEncoding, given)
 		if err != nil {
 			return nil, err
 		}
 		defer memory.Release()
 		return c.device.ImportHMAC(ctx, h, secret, auth)
 	}
-	key, err := privateKey(algorithm, given)
+	key, err := credential.PrivateKey(algorithm, given)
 	if err != nil {
 		return nil, err
 	}
@@ -210,26 +208,10 @@ func (c *change) object(ctx context.Context, given *credential, auth []byte) (*t
 	return nil, fault.New(fault.InternalError, "a key of type %T can't be moved into the TPM", key)
 }
 
-// newAuth draws what authorizes the use of a TPM key: as it is, and as the
-// credential that keeps it.
-func newAuth() (auth *secmem.Buffer, kept *credential, err error) {
-	if auth, err = secmem.New(tpm.AuthSize); err != nil {
-		return nil, nil, err
-	}
-	memory, err := secmem.New(hex.EncodedLen(tpm.AuthSize))
-	if err != nil {
-		auth.Release()
-		return nil, nil, err
-	}
-	rand.Read(auth.Bytes()) // never fails
-	hex.Encode(memory.Bytes(), auth.Bytes())
-	return auth, &credential{memory: memory, auth: memory.Bytes()}, nil
-}
-
 // complete adds the API key to the newest version that waits for one.
-func (c *change) complete(ctx context.Context, given *credential) (int, error) {
-	if given.secret != nil || given.privateKey != nil {
-		return 0, badCredential("has more than an api_key, and the private key of %s is in the TPM", c.key.name)
+func (c *change) complete(ctx context.Context, given *credential.Credential) (int, error) {
+	if given.Secret != nil || given.PrivateKey != nil {
+		return 0, credential.Bad("has more than an api_key, and the private key of %s is in the TPM", c.key.name)
 	}
 	number := c.ring.newestUnregistered(c.key)
 	if number == 0 {
@@ -244,11 +226,11 @@ func (c *change) complete(ctx context.Context, given *credential) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer kept.wipe()
+	defer kept.Wipe()
 	if err := f.meta.bound(c.spec); err != nil {
 		return 0, err
 	}
-	kept.apiKey, kept.passphrase = given.apiKey, given.passphrase
+	kept.APIKey, kept.Passphrase = given.APIKey, given.Passphrase
 	f.meta.ImportedAt = c.ring.now().UTC()
 	if err := c.write(ctx, f.meta, f.object, kept); err != nil {
 		return 0, err
@@ -269,7 +251,7 @@ func (r *Ring) newestUnregistered(k *key) (number int) {
 
 // add stores a new version: first its file, then the manifest, since what has
 // only a file was never imported. A number that had a file isn't given again.
-func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, kept *credential, state State) (int, error) {
+func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, kept *credential.Credential, state State) (int, error) {
 	r, name := c.ring, c.key.name
 	numbers, err := r.store.numbers(name)
 	if err != nil {
@@ -298,7 +280,7 @@ func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, ke
 }
 
 // write seals a version and puts its file in place.
-func (c *change) write(ctx context.Context, meta metadata, object *tpm.KeyFile, kept *credential) error {
+func (c *change) write(ctx context.Context, meta metadata, object *tpm.KeyFile, kept *credential.Credential) error {
 	f, err := seal(ctx, c.device, meta, object, kept)
 	if err != nil {
 		return err

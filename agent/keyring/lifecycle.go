@@ -176,7 +176,7 @@ func (c *change) rebind(ctx context.Context, n int) error {
 	if err != nil {
 		return err
 	}
-	defer kept.wipe()
+	defer kept.Wipe()
 	if err := f.meta.reimport(c.spec); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -243,7 +244,7 @@ func TestWhatCannotBeRebound(t *testing.T) {
 		"venue":           func(s *Spec) { s.Venue = "okx" },
 		"algorithm":       func(s *Spec) { s.Algorithm = HMACSHA512 },
 		"protection":      func(s *Spec) { s.Protection = Resident },
-		"secret encoding": func(s *Spec) { s.SecretEncoding = Base64 },
+		"secret encoding": func(s *Spec) { s.SecretEncoding = credential.Base64 },
 	} {
 		t.Run(what, func(t *testing.T) {
 			r := newPlace(t).open(hmacSpec("main"))

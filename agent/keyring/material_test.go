@@ -6,10 +6,14 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/sealsign/sealsign/agent/credential"
+	"github.com/sealsign/sealsign/internal/fault"
 )
 
 // The venues' own examples.
@@ -28,13 +32,13 @@ func TestVenuesOwnSignatures(t *testing.T) {
 		},
 		// docs.kraken.com, "Spot REST Authentication"
 		"kraken": {
-			HMACSHA512, Base64, "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg==",
+			HMACSHA512, credential.Base64, "kQH5HW/8p1uGOVjbgWA7FunAmGO8lsSUXNsu3eow76sz84Q18fWxnyRzBHCd3pd5nE9qa99HAZtuZuj6F1huXg==",
 			"/0/private/AddOrder" + string(digest[:]),
 			unbase64(t, "4/dpxb3iT4tp/ZCVEwSnEsLxx0bqyhLpdfOpc6fn7OR8+UClSV5n9E6aSS8MPtnRfp32bAb0nmbRn6H8ndwLUQ=="),
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			m, err := newMaterial(c.algorithm, c.encoding, &credential{secret: []byte(c.secret)})
+			m, err := newMaterial(c.algorithm, c.encoding, &credential.Credential{Secret: []byte(c.secret)})
 			must(t, err)
 			defer m.wipe()
 			got, err := m.sign(nil, []byte(c.message))
@@ -62,7 +66,7 @@ func unbase64(t *testing.T, s string) []byte {
 
 // Midstates equal crypto/hmac, around the block sizes (64 and 128 bytes) of secret and message.
 func TestMidstatesAreHMAC(t *testing.T) {
-	for algorithm, h := range hmacHashes {
+	for algorithm, h := range credential.HMACHashes {
 		for _, secretLen := range []int{1, 63, 64, 65, 127, 128, 129, 1000} {
 			secret := strings.Repeat("s", secretLen)
 			m, err := newMidstates(h, []byte(secret))
@@ -117,13 +121,13 @@ func TestKeysSignForManyAtOnce(t *testing.T) {
 // benchRing has one key that is loaded.
 func benchUse(b *testing.B, algorithm, encoding, secret string) *Use {
 	b.Helper()
-	m, err := newMaterial(algorithm, encoding, &credential{secret: []byte(secret)})
+	m, err := newMaterial(algorithm, encoding, &credential.Credential{Secret: []byte(secret)})
 	if err != nil {
 		b.Fatal(err)
 	}
 	k := newKey("main", time.Now)
 	k.expire(time.Now().AddDate(1, 0, 0))
-	v, err := newVersion(k, &metadata{Version: 1, Algorithm: algorithm}, &credential{apiKey: []byte("id")})
+	v, err := newVersion(k, &metadata{Version: 1, Algorithm: algorithm}, &credential.Credential{APIKey: []byte("id")})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -174,5 +178,12 @@ func TestSigningWithHMACAllocatesNothing(t *testing.T) {
 	})
 	if allocs != 0 && !raceEnabled {
 		t.Fatalf("%v allocations for each signature", allocs)
+	}
+}
+
+func TestStaticHeadersTakeNoSecret(t *testing.T) {
+	_, err := newMaterial(None, "raw", &credential.Credential{APIKey: []byte("k"), Secret: []byte("s")})
+	if !errors.Is(err, fault.BadRequest) || !strings.Contains(err.Error(), "all that algorithm none takes") {
+		t.Errorf("got %v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/secmem"
 	"github.com/sealsign/sealsign/internal/tpmtest"
 )
@@ -192,7 +193,7 @@ func sealedKey(t *testing.T, r *Ring, p *place, name string) *needle {
 	t.Helper()
 	f, err := r.readVersion(name, 1)
 	must(t, err)
-	kek, err := secmem.New(kekLen)
+	kek, err := secmem.New(credential.KEKSize)
 	must(t, err)
 	defer kek.Release()
 	_, err = p.device.Unseal(t.Context(), f.kek, kek.Bytes())

@@ -8,6 +8,7 @@ import (
 	"hash"
 	"sync"
 
+	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/secmem"
 )
 
@@ -54,7 +55,7 @@ func workerPool(h crypto.Hash) *sync.Pool {
 // newMidstates reads secret and keeps no copy of it.
 func newMidstates(h crypto.Hash, secret []byte) (*midstates, error) {
 	digest := h.New()
-	defer forget(digest)
+	defer credential.Forget(digest)
 	block := digest.BlockSize()
 	pad, err := secmem.New(block)
 	if err != nil {

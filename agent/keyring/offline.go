@@ -7,6 +7,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -25,12 +26,12 @@ func (r *Ring) SetRecovery(recipients []age.Recipient) { r.recovery.Store(&recip
 // keepOffline writes what an operator imported for the offline keys, if there are any.
 // A key that was generated has nothing that could be kept. The library copies the
 // credential within its own memory, which nothing wipes.
-func (c *change) keepOffline(number int, given *credential) error {
+func (c *change) keepOffline(number int, given *credential.Credential) error {
 	recipients := c.ring.recovery.Load()
 	if recipients == nil || len(*recipients) == 0 || given == nil {
 		return nil
 	}
-	plain, err := given.encode()
+	plain, err := given.Encode()
 	if err != nil {
 		return err
 	}

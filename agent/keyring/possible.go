@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/tpm"
 )
@@ -28,7 +29,7 @@ func (s *Spec) possible() error {
 	_, holds := inTPM[s.Algorithm]
 	switch s.Protection {
 	case Sealed:
-		if _, isHMAC := hmacHashes[s.Algorithm]; isHMAC || slices.Contains([]string{RSASHA256, Ed25519, ES256, None}, s.Algorithm) {
+		if _, isHMAC := credential.HMACHashes[s.Algorithm]; isHMAC || slices.Contains([]string{RSASHA256, Ed25519, ES256, None}, s.Algorithm) {
 			return nil
 		}
 		return fault.New(fault.KeyUnsupported, "key %s has algorithm %q, which there is not", s.Name, s.Algorithm)
@@ -58,12 +59,12 @@ func (s *Spec) possibleWith(can []string) error {
 }
 
 // takes refuses a passphrase that the venue doesn't have, or one that is missing.
-func (s *Spec) takes(c *credential) error {
+func (s *Spec) takes(c *credential.Credential) error {
 	switch {
-	case s.Passphrase && c.passphrase == nil:
-		return badCredential("has no passphrase, which %s wants", s.Venue)
-	case !s.Passphrase && c.passphrase != nil:
-		return badCredential("has a passphrase, and %s takes none", s.Venue)
+	case s.Passphrase && c.Passphrase == nil:
+		return credential.Bad("has no passphrase, which %s wants", s.Venue)
+	case !s.Passphrase && c.Passphrase != nil:
+		return credential.Bad("has a passphrase, and %s takes none", s.Venue)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/tpm"
 )
@@ -53,7 +54,7 @@ func TestEveryAlgorithmAtEveryLevel(t *testing.T) {
 			}
 			signature = signature[len(prefix):]
 			_, public, err := r.PublicPEM(spec.Name, 0)
-			if h, isHMAC := hmacHashes[c.algorithm]; isHMAC {
+			if h, isHMAC := credential.HMACHashes[c.algorithm]; isHMAC {
 				refused(t, err, fault.KeyUnsupported, "")
 				if !bytes.Equal(signature, hmacOf(h, "s", string(message))) {
 					t.Fatal("another HMAC")

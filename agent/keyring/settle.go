@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/tpm"
 )
@@ -159,7 +160,7 @@ func (r *Ring) load(ctx context.Context, k *key, spec *Spec, n int) (*version, e
 	if err != nil {
 		return nil, err
 	}
-	defer c.wipe()
+	defer c.Wipe()
 	if err := f.meta.bound(spec); err != nil {
 		return nil, err
 	}
@@ -175,7 +176,7 @@ func (r *Ring) load(ctx context.Context, k *key, spec *Spec, n int) (*version, e
 }
 
 // arm adds what signs.
-func (v *version) arm(ctx context.Context, device *tpm.Device, f *versionFile, c *credential) (err error) {
+func (v *version) arm(ctx context.Context, device *tpm.Device, f *versionFile, c *credential.Credential) (err error) {
 	if f.object != nil {
 		v.object, err = f.loadObject(ctx, device, c)
 		return err

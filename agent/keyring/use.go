@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/internal/secmem"
 	"github.com/sealsign/sealsign/tpm"
@@ -32,14 +33,14 @@ type version struct {
 }
 
 // newVersion copies what c has that is sent in the clear. What signs is yet to be added.
-func newVersion(k *key, meta *metadata, c *credential) (*version, error) {
-	memory, err := secmem.New(len(c.apiKey) + len(c.passphrase))
+func newVersion(k *key, meta *metadata, c *credential.Credential) (*version, error) {
+	memory, err := secmem.New(len(c.APIKey) + len(c.Passphrase))
 	if err != nil {
 		return nil, err
 	}
 	v := &version{key: k, number: meta.Version, meta: meta, memory: memory}
-	n := copy(memory.Bytes(), c.apiKey)
-	copy(memory.Bytes()[n:], c.passphrase)
+	n := copy(memory.Bytes(), c.APIKey)
+	copy(memory.Bytes()[n:], c.Passphrase)
 	v.apiKey, v.passphrase = memory.Bytes()[:n], memory.Bytes()[n:]
 	v.uses = [2]Use{{version: v}, {version: v, cancel: true}}
 	return v, nil

@@ -3,9 +3,6 @@ package keyring
 import (
 	"bytes"
 	"context"
-	"crypto/aes"
-	"crypto/cipher"
-	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -13,20 +10,14 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/internal/secmem"
 	"github.com/sealsign/sealsign/tpm"
 )
 
-const (
-	// versionPEM is the PEM type of what is sealed to a version's own key.
-	versionPEM = "SEALSIGN VERSION"
-	// kekLen is the size of a key-encryption key in bytes: AES-256. The TPM seals
-	// no more than 128 bytes, so it seals this, and this seals the credential.
-	kekLen = 32
-	// nonceLen is GCM's, in bytes.
-	nonceLen = 12
-)
+// versionPEM is the PEM type of what is sealed to a version's own key.
+const versionPEM = "SEALSIGN VERSION"
 
 // versionFile is one version as it is on disk: three PEM blocks, of which the
 // first is there only where the TPM signs.
@@ -40,45 +31,31 @@ type versionFile struct {
 // sealedPart is the JSON of the last block: AES-256-GCM of the credential's JSON,
 // with the metadata's very bytes as associated data.
 type sealedPart struct {
-	Format     int             `json:"format"`
-	Metadata   json.RawMessage `json:"metadata"`
-	Nonce      []byte          `json:"nonce"`
-	Ciphertext []byte          `json:"ciphertext"`
+	Format   int             `json:"format"`
+	Metadata json.RawMessage `json:"metadata"`
+	credential.Sealed
 }
 
 // seal makes the file of a version. It neither changes nor wipes c.
-func seal(ctx context.Context, device *tpm.Device, meta metadata, object *tpm.KeyFile, c *credential) (*versionFile, error) {
+func seal(ctx context.Context, device *tpm.Device, meta metadata, object *tpm.KeyFile, c *credential.Credential) (*versionFile, error) {
 	meta.Object = objectDigest(object)
 	raw, err := json.Marshal(meta)
 	if err != nil {
 		return nil, fault.New(fault.InternalError, "metadata can't be written").Because(err)
 	}
-	kek, err := secmem.New(kekLen)
+	sealed, kek, err := c.Seal(raw)
 	if err != nil {
 		return nil, err
 	}
 	defer kek.Release()
-	plain, err := c.encode()
-	if err != nil {
-		return nil, err
-	}
-	defer plain.Release()
-	f := &versionFile{object: object, meta: meta, sealed: sealedPart{Format: stateFormat, Metadata: raw, Nonce: make([]byte, nonceLen)}}
-	rand.Read(kek.Bytes()) // never fails
-	rand.Read(f.sealed.Nonce)
-	if f.kek, err = device.Seal(ctx, kek.Bytes()); err != nil {
-		return nil, err
-	}
-	err = withGCM(kek.Bytes(), func(gcm cipher.AEAD) error {
-		f.sealed.Ciphertext = gcm.Seal(nil, f.sealed.Nonce, plain.Bytes(), raw)
-		return nil
-	})
+	f := &versionFile{object: object, meta: meta, sealed: sealedPart{Format: stateFormat, Metadata: raw, Sealed: *sealed}}
+	f.kek, err = device.Seal(ctx, kek.Bytes())
 	return f, err
 }
 
 // open unseals the credential, which proves the metadata and the object.
-func (f *versionFile) open(ctx context.Context, device *tpm.Device) (*credential, error) {
-	kek, err := secmem.New(kekLen)
+func (f *versionFile) open(ctx context.Context, device *tpm.Device) (*credential.Credential, error) {
+	kek, err := secmem.New(credential.KEKSize)
 	if err != nil {
 		return nil, err
 	}
@@ -87,23 +64,13 @@ func (f *versionFile) open(ctx context.Context, device *tpm.Device) (*credential
 	if err != nil {
 		return nil, f.explain(err)
 	}
-	if n != kekLen {
+	if n != credential.KEKSize {
 		return nil, damaged(f.meta.Name, f.meta.Version, fmt.Errorf("its sealed key has %d bytes", n))
 	}
-	plain, err := secmem.New(len(f.sealed.Ciphertext))
-	if err != nil {
-		return nil, err
+	c, err := f.sealed.Open(kek.Bytes(), f.sealed.Metadata)
+	if errors.Is(err, credential.ErrChanged) {
+		return nil, damaged(f.meta.Name, f.meta.Version, err)
 	}
-	defer plain.Release()
-	var c *credential
-	err = withGCM(kek.Bytes(), func(gcm cipher.AEAD) error {
-		text, err := gcm.Open(plain.Bytes()[:0], f.sealed.Nonce, f.sealed.Ciphertext, f.sealed.Metadata)
-		if err != nil {
-			return damaged(f.meta.Name, f.meta.Version, errors.New("it was changed after it was sealed"))
-		}
-		c, err = parseCredential(text)
-		return err
-	})
 	return c, err
 }
 
@@ -115,21 +82,6 @@ func (f *versionFile) explain(err error) error {
 		return refusal.WithHint(damagedHint, f.meta.Name)
 	}
 	return &refusal
-}
-
-// withGCM runs do with AES-256-GCM under kek, and leaves no key schedule behind.
-func withGCM(kek []byte, do func(cipher.AEAD) error) error {
-	block, err := aes.NewCipher(kek)
-	if err != nil {
-		return fault.New(fault.InternalError, "AES can't be used").Because(err)
-	}
-	defer forget(block)
-	gcm, err := cipher.NewGCM(block)
-	if err != nil {
-		return fault.New(fault.InternalError, "AES-GCM can't be used").Because(err)
-	}
-	defer forget(gcm)
-	return do(gcm)
 }
 
 // encode gives the file's bytes.
@@ -203,7 +155,7 @@ func (f *versionFile) check(name string, number int, data []byte) error {
 	switch {
 	case err != nil:
 		return err
-	case !bytes.Equal(again, data) || len(f.sealed.Nonce) != nonceLen:
+	case !bytes.Equal(again, data) || !f.sealed.Valid():
 		return errChanged
 	case f.meta.Name != name || f.meta.Version != number:
 		return errors.New("it is that of another key or version")
@@ -234,16 +186,16 @@ func damaged(name string, number int, why error) *fault.Error {
 }
 
 // loadObject loads the key that signs inside the TPM. c holds what authorizes it.
-func (f *versionFile) loadObject(ctx context.Context, device *tpm.Device, c *credential) (*tpm.Key, error) {
+func (f *versionFile) loadObject(ctx context.Context, device *tpm.Device, c *credential.Credential) (*tpm.Key, error) {
 	auth, err := secmem.New(tpm.AuthSize)
 	if err != nil {
 		return nil, err
 	}
 	defer auth.Release()
-	if len(c.auth) != hex.EncodedLen(tpm.AuthSize) {
+	if len(c.Auth) != hex.EncodedLen(tpm.AuthSize) {
 		return nil, damaged(f.meta.Name, f.meta.Version, errors.New("it doesn't authorize its TPM key"))
 	}
-	if _, err := hex.Decode(auth.Bytes(), c.auth); err != nil {
+	if _, err := hex.Decode(auth.Bytes(), c.Auth); err != nil {
 		return nil, damaged(f.meta.Name, f.meta.Version, errors.New("it doesn't authorize its TPM key"))
 	}
 	object, err := device.Load(ctx, f.object, auth.Bytes())

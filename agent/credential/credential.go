@@ -1,4 +1,8 @@
-package keyring
+// Package credential knows what a venue issued: how an operator gives it, how it is
+// kept in guarded memory, what of it signs, and how it is encrypted under a key that
+// a TPM keeps. The agent and the command that wraps a credential for another host
+// read it with the same code, so that what one takes the other does not refuse.
+package credential
 
 import (
 	"bytes"
@@ -9,27 +13,27 @@ import (
 	"github.com/sealsign/sealsign/internal/secmem"
 )
 
-// maxCredential is the size of an import in bytes. The largest sensible one, an
+// MaxSize is the size of an import in bytes. The largest sensible one, an
 // RSA-4096 key as PEM, has 4 KiB.
-const maxCredential = 64 << 10
+const MaxSize = 64 << 10
 
-// credential is what a venue issued, in guarded memory. A field that isn't there is empty.
-type credential struct {
+// Credential is what a venue issued, in guarded memory. A field that isn't there is empty.
+type Credential struct {
 	memory     *secmem.Buffer
-	apiKey     []byte
-	secret     []byte
-	passphrase []byte
-	privateKey []byte
-	auth       []byte // of a key that lives in the TPM, as hex; never imported
+	APIKey     []byte
+	Secret     []byte
+	Passphrase []byte
+	PrivateKey []byte
+	Auth       []byte // of a key that lives in the TPM, as hex; never imported
 }
 
-// wipe forgets the credential; nil is none.
-func (c *credential) wipe() {
+// Wipe forgets the credential; nil is none.
+func (c *Credential) Wipe() {
 	if c == nil {
 		return
 	}
 	c.memory.Release()
-	*c = credential{}
+	*c = Credential{}
 }
 
 // named pairs a field of the credential with its name in JSON.
@@ -39,47 +43,47 @@ type named struct {
 }
 
 // fields lists what may be stored; all but the last may be imported.
-func (c *credential) fields() []named {
+func (c *Credential) fields() []named {
 	return []named{
-		{"api_key", &c.apiKey},
-		{"secret", &c.secret},
-		{"passphrase", &c.passphrase},
-		{"private_key", &c.privateKey},
-		{"auth", &c.auth},
+		{"api_key", &c.APIKey},
+		{"secret", &c.Secret},
+		{"passphrase", &c.Passphrase},
+		{"private_key", &c.PrivateKey},
+		{"auth", &c.Auth},
 	}
 }
 
-// imported reads what an operator gives. It doesn't wipe data.
-func imported(data []byte) (*credential, error) {
-	if len(data) > maxCredential {
-		return nil, badCredential("has more than %d KiB", maxCredential>>10)
+// Parse reads what an operator gives. It doesn't wipe data.
+func Parse(data []byte) (*Credential, error) {
+	if len(data) > MaxSize {
+		return nil, Bad("has more than %d KiB", MaxSize>>10)
 	}
-	c, err := parseCredential(data)
+	c, err := ParseStored(data)
 	if err != nil {
 		return nil, err
 	}
 	if err := c.check(); err != nil {
-		c.wipe()
+		c.Wipe()
 		return nil, err
 	}
 	return c, nil
 }
 
-// parseCredential reads one JSON object of texts into guarded memory. It is
+// ParseStored reads what Encode wrote: one JSON object of texts into guarded memory. It is
 // stricter than encoding/json, and makes no Go string of what it reads: strings
 // can't be wiped.
-func parseCredential(data []byte) (*credential, error) {
+func ParseStored(data []byte) (*Credential, error) {
 	if !utf8.Valid(data) {
-		return nil, badCredential("isn't UTF-8")
+		return nil, Bad("isn't UTF-8")
 	}
 	memory, err := secmem.New(len(data)) // a text is never longer than its JSON
 	if err != nil {
 		return nil, err
 	}
-	c := &credential{memory: memory}
+	c := &Credential{memory: memory}
 	s := scanner{in: data, out: memory.Bytes()}
 	if err := s.object(c.fields()); err != nil {
-		c.wipe()
+		c.Wipe()
 		return nil, err
 	}
 	return c, nil
@@ -87,24 +91,24 @@ func parseCredential(data []byte) (*credential, error) {
 
 // check refuses what can't be a credential: mostly slips in copying, which a
 // venue would answer with an unhelpful "invalid signature".
-func (c *credential) check() error {
+func (c *Credential) check() error {
 	switch {
-	case c.auth != nil:
-		return badCredential("has a field that isn't api_key, secret, passphrase or private_key")
-	case c.apiKey == nil:
-		return badCredential("has no api_key")
+	case c.Auth != nil:
+		return Bad("has a field that isn't api_key, secret, passphrase or private_key")
+	case c.APIKey == nil:
+		return Bad("has no api_key")
 	}
 	for _, f := range c.fields() {
 		if *f.value != nil && len(bytes.TrimSpace(*f.value)) == 0 {
-			return badCredential("has an empty %s", f.name)
+			return Bad("has an empty %s", f.name)
 		}
 	}
 	// The API key and the passphrase travel in headers.
-	if !printable(c.apiKey) || bytes.IndexByte(c.apiKey, ' ') >= 0 {
-		return badCredential("has an api_key with white space or characters that no header takes")
+	if !printable(c.APIKey) || bytes.IndexByte(c.APIKey, ' ') >= 0 {
+		return Bad("has an api_key with white space or characters that no header takes")
 	}
-	if !printable(c.passphrase) || spaceAround(c.passphrase) {
-		return badCredential("has a passphrase with characters that no header takes, or white space around it")
+	if !printable(c.Passphrase) || spaceAround(c.Passphrase) {
+		return Bad("has a passphrase with characters that no header takes, or white space around it")
 	}
 	return nil
 }
@@ -121,8 +125,8 @@ func printable(text []byte) bool {
 
 func spaceAround(text []byte) bool { return len(bytes.TrimSpace(text)) != len(text) }
 
-// encode writes the JSON object that parseCredential reads, into guarded memory.
-func (c *credential) encode() (*secmem.Buffer, error) {
+// encode writes the JSON object that ParseStored reads, into guarded memory.
+func (c *Credential) Encode() (*secmem.Buffer, error) {
 	size := len("{}")
 	for _, f := range c.fields() {
 		size += len(f.name) + len(`"":"",`) + quotedLen(*f.value)
@@ -142,7 +146,7 @@ func (c *credential) encode() (*secmem.Buffer, error) {
 		out = append(append(append(out, '"'), f.name...), `":"`...)
 		out = append(appendQuoted(out, *f.value), '"')
 	}
-	// What encode leaves unused is filled with white space, which JSON allows.
+	// What Encode leaves unused is filled with white space, which JSON allows.
 	for out = append(out, '}'); len(out) < size; {
 		out = append(out, ' ')
 	}
@@ -180,8 +184,8 @@ func appendQuoted(out, text []byte) []byte {
 	return out
 }
 
-// badCredential says what is wrong with an import, never what is in it.
-func badCredential(format string, args ...any) *fault.Error {
+// Bad says what is wrong with an import, never what is in it.
+func Bad(format string, args ...any) *fault.Error {
 	return fault.New(fault.BadRequest, "the credential "+format, args...).
 		WithHint(`give one JSON object: {"api_key":"…","secret":"…"}, with "passphrase" or "private_key" where the venue has them`)
 }

@@ -1,4 +1,4 @@
-package keyring
+package credential
 
 import (
 	"bytes"
@@ -20,8 +20,8 @@ import (
 
 // The sizes of RSA keys, in bits, that venues take.
 const (
-	minRSA = 2048
-	maxRSA = 4096
+	MinRSA = 2048
+	MaxRSA = 4096
 )
 
 // parsePrivateKey reads the private key of an asymmetric algorithm: a PEM, or for
@@ -41,7 +41,7 @@ func parsePrivateKey(algorithm string, text []byte) (crypto.Signer, error) {
 	case algorithm == Ed25519:
 		key, err = parseEd25519(text)
 	default:
-		err = badCredential("has a private key that is no PEM (-----BEGIN PRIVATE KEY-----)")
+		err = Bad("has a private key that is no PEM (-----BEGIN PRIVATE KEY-----)")
 	}
 	if err != nil {
 		return nil, err
@@ -84,15 +84,15 @@ func parsePEM(text []byte) (any, error) {
 		block, rest = pem.Decode(rest)
 	}
 	if block == nil {
-		return nil, badCredential("has a private key whose PEM is cut short or damaged")
+		return nil, Bad("has a private key whose PEM is cut short or damaged")
 	}
 	defer clear(block.Bytes)
 	if len(bytes.TrimSpace(rest)) > 0 {
-		return nil, badCredential("has something after the PEM of the private key")
+		return nil, Bad("has something after the PEM of the private key")
 	}
 	if block.Headers["DEK-Info"] != "" {
 		other := otherPEMs["ENCRYPTED PRIVATE KEY"]
-		return nil, badCredential("has %s", other.what).WithHint("%s", other.hint)
+		return nil, Bad("has %s", other.what).WithHint("%s", other.hint)
 	}
 	var key any
 	var err error
@@ -106,12 +106,12 @@ func parsePEM(text []byte) (any, error) {
 	default:
 		other, known := otherPEMs[block.Type]
 		if !known {
-			return nil, badCredential("has a PEM that is no private key")
+			return nil, Bad("has a PEM that is no private key")
 		}
-		return nil, badCredential("has %s where the private key belongs", other.what).WithHint("%s", other.hint)
+		return nil, Bad("has %s where the private key belongs", other.what).WithHint("%s", other.hint)
 	}
 	if err != nil { // not repeated: it may quote numbers of the key
-		return nil, badCredential("has a private key whose PEM holds no valid key")
+		return nil, Bad("has a private key whose PEM holds no valid key")
 	}
 	return key, nil
 }
@@ -126,13 +126,13 @@ func parseEd25519(text []byte) (any, error) {
 	defer memory.Release()
 	n, err := base64.StdEncoding.Strict().Decode(memory.Bytes(), text)
 	if err != nil || n != ed25519.SeedSize && n != ed25519.PrivateKeySize {
-		return nil, badCredential("has a private key that is neither a PEM nor the base64 of an Ed25519 key's 32 or 64 bytes")
+		return nil, Bad("has a private key that is neither a PEM nor the base64 of an Ed25519 key's 32 or 64 bytes")
 	}
 	raw := memory.Bytes()[:n]
 	key := ed25519.NewKeyFromSeed(raw[:ed25519.SeedSize])
 	if n == ed25519.PrivateKeySize && subtle.ConstantTimeCompare(key, raw) != 1 {
 		clear(key)
-		return nil, badCredential("has an Ed25519 private key whose public half isn't its own")
+		return nil, Bad("has an Ed25519 private key whose public half isn't its own")
 	}
 	return key, nil
 }
@@ -144,8 +144,8 @@ func checkKey(algorithm string, key any) (crypto.Signer, error) {
 		if algorithm != RSASHA256 {
 			break
 		}
-		if bits := key.N.BitLen(); bits < minRSA || bits > maxRSA {
-			return nil, badCredential("has an RSA key of %d bits", bits).WithHint("venues take %d to %d bits", minRSA, maxRSA)
+		if bits := key.N.BitLen(); bits < MinRSA || bits > MaxRSA {
+			return nil, Bad("has an RSA key of %d bits", bits).WithHint("venues take %d to %d bits", MinRSA, MaxRSA)
 		}
 		return key, nil
 	case *ecdsa.PrivateKey:

@@ -1,9 +1,10 @@
-package keyring
+package credential
 
 import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -11,24 +12,66 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
+// Private keys of the tests' own.
+var (
+	rsaKey     = sync.OnceValue(func() *rsa.PrivateKey { k, _ := rsa.GenerateKey(rand.Reader, 2048); return k })
+	p256Key    = sync.OnceValue(func() *ecdsa.PrivateKey { k, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader); return k })
+	ed25519Key = sync.OnceValue(func() ed25519.PrivateKey { _, k, _ := ed25519.GenerateKey(rand.Reader); return k })
+)
+
+// signs takes what signs out of a credential, or says why it can't be had.
+func signs(algorithm, encoding string, c *Credential) error {
+	if _, isHMAC := HMACHashes[algorithm]; isHMAC {
+		_, memory, err := HMACSecret(algorithm, encoding, c)
+		memory.Release()
+		return err
+	}
+	_, err := PrivateKey(algorithm, c)
+	return err
+}
+
+func badRequest(t *testing.T, err error) {
+	t.Helper()
+	if !errors.Is(err, fault.BadRequest) {
+		t.Fatalf("got %v, want BAD_REQUEST", err)
+	}
+}
+
+func credentialJSON(t testing.TB, fields map[string]string) []byte {
+	t.Helper()
+	data, err := json.Marshal(fields)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return data
+}
+
+// pemOfKey is a private key as PKCS #8.
+func pemOfKey(t testing.TB, key crypto.PrivateKey) string {
+	t.Helper()
+	return pemBlock("PRIVATE KEY", derOf(t, key, func(k any) ([]byte, error) { return x509.MarshalPKCS8PrivateKey(k) }))
+}
+
 // canary stands for what no error may repeat.
 const canary = "c4nary5ecret"
 
 func TestImportedCredential(t *testing.T) {
-	c, err := imported([]byte(" {\"secret\" : \"a\\\"\\\\\\/\\u00e9\\ud83d\\ude00\",\n\"api_key\":\"id/1\", \"passphrase\":\"open sesame\"}\n"))
+	c, err := Parse([]byte(" {\"secret\" : \"a\\\"\\\\\\/\\u00e9\\ud83d\\ude00\",\n\"api_key\":\"id/1\", \"passphrase\":\"open sesame\"}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.wipe()
-	if string(c.apiKey) != "id/1" || string(c.secret) != "a\"\\/é😀" || string(c.passphrase) != "open sesame" || c.privateKey != nil {
-		t.Fatalf("got %q %q %q %q", c.apiKey, c.secret, c.passphrase, c.privateKey)
+	defer c.Wipe()
+	if string(c.APIKey) != "id/1" || string(c.Secret) != "a\"\\/é😀" || string(c.Passphrase) != "open sesame" || c.PrivateKey != nil {
+		t.Fatalf("got %q %q %q %q", c.APIKey, c.Secret, c.Passphrase, c.PrivateKey)
 	}
 }
 
@@ -61,15 +104,15 @@ func TestBadCredentials(t *testing.T) {
 		"a broken pair":        {`{"api_key":"k","secret":"\ud83d\u0041"}`, "an escape"},
 		"a bare newline":       {"{\"api_key\":\"" + canary + "\n\"}", "control character"},
 		"invalid UTF-8":        {"{\"api_key\":\"" + canary + "\xff\"}", "UTF-8"},
-		"64 KiB and more":      {`{"api_key":"` + strings.Repeat("x", maxCredential) + `"}`, "more than 64 KiB"},
+		"64 KiB and more":      {`{"api_key":"` + strings.Repeat("x", MaxSize) + `"}`, "more than 64 KiB"},
 		"a newline in the key": {`{"api_key":"` + canary + `\n"}`, "no header takes"},
 		"a space in the key":   {`{"api_key":"` + canary + ` x"}`, "no header takes"},
 		"a header in the key":  {`{"api_key":"` + canary + `\r\nX: y"}`, "no header takes"},
 		"a padded passphrase":  {`{"api_key":"k","passphrase":" ` + canary + `"}`, "passphrase"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := imported([]byte(c.in))
-			refused(t, err, fault.BadRequest, "")
+			_, err := Parse([]byte(c.in))
+			badRequest(t, err)
 			if !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v doesn't say %q", err, c.says)
 			}
@@ -173,18 +216,17 @@ func TestBadMaterial(t *testing.T) {
 		"P-256 for RSA":             {RSASHA256, "raw", "", pemOfKey(t, p256Key()), "an ECDSA key on P-256"},
 		"Ed25519 of 33 bytes":       {Ed25519, "raw", "", base64.StdEncoding.EncodeToString(make([]byte, 33)), "32 or 64 bytes"},
 		"Ed25519 of another's half": {Ed25519, "raw", "", base64.StdEncoding.EncodeToString(foreign), "public half"},
-		"a secret for none":         {None, "raw", canary, "", "all that algorithm none takes"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			given := &credential{apiKey: []byte("k")}
+			given := &Credential{APIKey: []byte("k")}
 			if c.secret != "" {
-				given.secret = []byte(c.secret)
+				given.Secret = []byte(c.secret)
 			}
 			if c.key != "" {
-				given.privateKey = []byte(c.key)
+				given.PrivateKey = []byte(c.key)
 			}
-			_, err := newMaterial(c.algorithm, c.encoding, given)
-			refused(t, err, fault.BadRequest, "")
+			err := signs(c.algorithm, c.encoding, given)
+			badRequest(t, err)
 			if !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v doesn't say %q", err, c.says)
 			}
@@ -207,14 +249,14 @@ func FuzzCredential(f *testing.F) {
 	f.Add([]byte(`{"api_key":"k","api_key":"k"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		before := bytes.Clone(data)
-		c, err := parseCredential(data)
+		c, err := ParseStored(data)
 		if !bytes.Equal(data, before) {
 			t.Fatal("the input was changed")
 		}
 		if err != nil {
 			return
 		}
-		defer c.wipe()
+		defer c.Wipe()
 		var want map[string]string
 		if err := json.Unmarshal(data, &want); err != nil {
 			t.Fatalf("encoding/json refuses what was accepted: %v", err)
@@ -225,26 +267,24 @@ func FuzzCredential(f *testing.F) {
 				t.Fatalf("%s is %q, encoding/json says %q", field.name, *field.value, value)
 			}
 		}
-		encoded, err := c.encode()
+		encoded, err := c.Encode()
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer encoded.Release()
-		again, err := parseCredential(encoded.Bytes())
+		again, err := ParseStored(encoded.Bytes())
 		if err != nil {
 			t.Fatalf("what was written can't be read: %v", err)
 		}
-		defer again.wipe()
+		defer again.Wipe()
 		for i, field := range again.fields() {
 			if !bytes.Equal(*field.value, *c.fields()[i].value) {
 				t.Fatalf("%s comes back as another text", field.name)
 			}
 		}
-		for _, algorithm := range []string{HMACSHA256, HMACSHA512, RSASHA256, ES256, Ed25519, None} {
+		for _, algorithm := range []string{HMACSHA256, HMACSHA512, RSASHA256, ES256, Ed25519} {
 			for _, encoding := range []string{"raw", Base64} {
-				if m, err := newMaterial(algorithm, encoding, c); err == nil && m != nil {
-					m.wipe()
-				}
+				_ = signs(algorithm, encoding, c)
 			}
 		}
 	})

@@ -1,4 +1,4 @@
-package keyring
+package credential
 
 import (
 	"unicode/utf16"
@@ -53,13 +53,13 @@ func (s *scanner) member(fields []named) error {
 	}
 	switch {
 	case field == nil: // its name isn't repeated here: it may be a secret in the wrong place
-		return badCredential("has a field that isn't api_key, secret, passphrase or private_key")
+		return Bad("has a field that isn't api_key, secret, passphrase or private_key")
 	case *field.value != nil:
-		return badCredential("has %s twice", field.name)
+		return Bad("has %s twice", field.name)
 	case !s.take(':'):
 		return s.unexpected("a colon")
 	case !s.take('"'):
-		return badCredential("has %s, which isn't a text", field.name)
+		return Bad("has %s, which isn't a text", field.name)
 	}
 	*field.value, err = s.text()
 	return err
@@ -166,5 +166,5 @@ func (s *scanner) hex4() (r rune, ok bool) {
 }
 
 func (s *scanner) unexpected(wanted string) error {
-	return badCredential("isn't the JSON object that is wanted: expected %s at byte %d", wanted, s.pos)
+	return Bad("isn't the JSON object that is wanted: expected %s at byte %d", wanted, s.pos)
 }

@@ -1,0 +1,109 @@
+package credential
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+
+	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/internal/secmem"
+	"github.com/sealsign/sealsign/tpm"
+)
+
+const (
+	// KEKSize is the size of a key-encryption key in bytes: AES-256. A TPM seals no
+	// more than 128 bytes, so it seals this, and this seals the credential.
+	KEKSize = 32
+	// nonceSize is GCM's, in bytes.
+	nonceSize = 12
+)
+
+// ErrChanged: what was sealed, or what it is bound to, is not as it was.
+var ErrChanged = errors.New("it was changed after it was sealed")
+
+// Sealed is a credential's JSON, encrypted with AES-256-GCM.
+type Sealed struct {
+	Nonce      []byte `json:"nonce"`
+	Ciphertext []byte `json:"ciphertext"`
+}
+
+// Valid: it has the form that Seal gives.
+func (s *Sealed) Valid() bool { return len(s.Nonce) == nonceSize && len(s.Ciphertext) > 0 }
+
+// Seal encrypts the credential, which it neither changes nor wipes, under a new key,
+// bound to other bytes that it is to be opened with. The caller has a TPM keep the key,
+// and releases it.
+func (c *Credential) Seal(bound []byte) (*Sealed, *secmem.Buffer, error) {
+	plain, err := c.Encode()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer plain.Release()
+	kek, err := secmem.New(KEKSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	s := &Sealed{Nonce: make([]byte, nonceSize)}
+	rand.Read(kek.Bytes()) // never fails
+	rand.Read(s.Nonce)
+	err = withGCM(kek.Bytes(), func(gcm cipher.AEAD) error {
+		s.Ciphertext = gcm.Seal(nil, s.Nonce, plain.Bytes(), bound)
+		return nil
+	})
+	if err != nil {
+		kek.Release()
+		return nil, nil, err
+	}
+	return s, kek, nil
+}
+
+// Open decrypts the credential, or fails with ErrChanged.
+func (s *Sealed) Open(kek, bound []byte) (c *Credential, err error) {
+	plain, err := secmem.New(len(s.Ciphertext))
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Release()
+	err = withGCM(kek, func(gcm cipher.AEAD) error {
+		text, err := gcm.Open(plain.Bytes()[:0], s.Nonce, s.Ciphertext, bound)
+		if err != nil {
+			return ErrChanged
+		}
+		c, err = ParseStored(text)
+		return err
+	})
+	return c, err
+}
+
+// withGCM runs do with AES-256-GCM under kek, and leaves no key schedule behind.
+func withGCM(kek []byte, do func(cipher.AEAD) error) error {
+	block, err := aes.NewCipher(kek)
+	if err != nil {
+		return fault.New(fault.InternalError, "AES can't be used").Because(err)
+	}
+	defer Forget(block)
+	gcm, err := cipher.NewGCM(block)
+	if err != nil {
+		return fault.New(fault.InternalError, "AES-GCM can't be used").Because(err)
+	}
+	defer Forget(gcm)
+	return do(gcm)
+}
+
+// NewAuth draws what authorizes the use of a TPM key: as it is, and as the
+// credential that keeps it. The caller releases the one and wipes the other.
+func NewAuth() (auth *secmem.Buffer, kept *Credential, err error) {
+	if auth, err = secmem.New(tpm.AuthSize); err != nil {
+		return nil, nil, err
+	}
+	memory, err := secmem.New(hex.EncodedLen(tpm.AuthSize))
+	if err != nil {
+		auth.Release()
+		return nil, nil, err
+	}
+	rand.Read(auth.Bytes()) // never fails
+	hex.Encode(memory.Bytes(), auth.Bytes())
+	return auth, &Credential{memory: memory, Auth: memory.Bytes()}, nil
+}
