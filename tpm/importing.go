@@ -5,10 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/hmac"
-	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	_ "crypto/sha512" // for hashes
 	"fmt"
 	"slices"
@@ -95,16 +92,14 @@ func (d *Device) generate(ctx context.Context, can string, template tpm2.TPMTPub
 
 // ImportRSA gives an RSA key to the TPM.
 func (d *Device) ImportRSA(ctx context.Context, key *rsa.PrivateKey, auth []byte) (*KeyFile, error) {
-	bits := key.N.BitLen()
-	if err := d.needs(fmt.Sprintf("rsa-%d", bits)); err != nil {
+	if err := d.needs(fmt.Sprintf("rsa-%d", key.N.BitLen())); err != nil {
 		return nil, err
 	}
-	if key.E != defaultExponent || len(key.Primes) != 2 || key.Primes[0].BitLen() != bits/2 || key.Validate() != nil {
-		return nil, fault.New(fault.KeyUnsupported, "a TPM takes RSA keys of two primes of the same length and the exponent 65537 only").
-			WithHint("protection = \"sealed\" works for this key")
+	template, prime, err := rsaObject(key)
+	if err != nil {
+		return nil, err
 	}
-	prime := key.Primes[0].FillBytes(make([]byte, bits/16))
-	return d.importKey(ctx, rsaTemplate(bits, key.N.FillBytes(make([]byte, bits/8))), prime, auth)
+	return d.importKey(ctx, template, prime, auth)
 }
 
 // ImportECDSA gives a P-256 key to the TPM.
@@ -112,18 +107,37 @@ func (d *Device) ImportECDSA(ctx context.Context, key *ecdsa.PrivateKey, auth []
 	if err := d.needs(CanP256); err != nil {
 		return nil, err
 	}
-	if key.Curve != elliptic.P256() {
-		return nil, fault.New(fault.KeyUnsupported, "ECDSA keys are imported on the curve P-256 only, not %s", key.Params().Name)
-	}
-	scalar, err := key.Bytes()
+	template, scalar, err := p256Object(key)
 	if err != nil {
-		return nil, fault.New(fault.KeyDamaged, "the ECDSA key is not valid: %v", err)
+		return nil, err
+	}
+	return d.importKey(ctx, template, scalar, auth)
+}
+
+// rsaObject is an RSA key as a TPM knows it: its public area, and one of its primes.
+func rsaObject(key *rsa.PrivateKey) (template tpm2.TPMTPublic, prime []byte, err error) {
+	bits := key.N.BitLen()
+	if key.E != defaultExponent || len(key.Primes) != 2 || key.Primes[0].BitLen() != bits/2 || key.Validate() != nil {
+		return template, nil, fault.New(fault.KeyUnsupported, "a TPM takes RSA keys of two primes of the same length and the exponent 65537 only").
+			WithHint("protection = \"sealed\" works for this key")
+	}
+	prime = key.Primes[0].FillBytes(make([]byte, bits/16))
+	return rsaTemplate(bits, key.N.FillBytes(make([]byte, bits/8))), prime, nil
+}
+
+// p256Object is an ECDSA key as a TPM knows it: its public area, and its scalar.
+func p256Object(key *ecdsa.PrivateKey) (template tpm2.TPMTPublic, scalar []byte, err error) {
+	if key.Curve != elliptic.P256() {
+		return template, nil, fault.New(fault.KeyUnsupported, "ECDSA keys are imported on the curve P-256 only, not %s", key.Params().Name)
+	}
+	if scalar, err = key.Bytes(); err != nil {
+		return template, nil, fault.New(fault.KeyDamaged, "the ECDSA key is not valid: %v", err)
 	}
 	point, err := key.PublicKey.Bytes() // 4, x, y
 	if err != nil {
-		return nil, fault.New(fault.KeyDamaged, "the ECDSA key is not valid: %v", err)
+		return template, nil, fault.New(fault.KeyDamaged, "the ECDSA key is not valid: %v", err)
 	}
-	return d.importKey(ctx, p256Template(point[1:1+p256Size], point[1+p256Size:]), scalar, auth)
+	return p256Template(point[1:1+p256Size], point[1+p256Size:]), scalar, nil
 }
 
 // importKey wraps a private key to the SRK, so that it isn't readable on the
@@ -135,59 +149,10 @@ func (d *Device) importKey(ctx context.Context, template tpm2.TPMTPublic, secret
 	}
 	own := slices.Clone(auth)
 	return d.makeKey(ctx, "importing a key", func(c *conn) (*KeyFile, error) {
-		public := tpm2.Marshal(template)
-		duplicate, seed, err := wrap(c.srkKey, template.Type, name(public), own, secret)
+		w, err := wrap(c.srkKey, template, nil, own, secret)
 		if err != nil {
 			return nil, err
 		}
-		s, err := c.session(encryptNone)
-		if err != nil {
-			return nil, err
-		}
-		rsp, err := tpm2.Import{
-			ParentHandle: on(c.srk, s),
-			ObjectPublic: tpm2.New2B(template),
-			Duplicate:    tpm2.TPM2BPrivate{Buffer: duplicate},
-			InSymSeed:    tpm2.TPM2BEncryptedSecret{Buffer: seed},
-			Symmetric:    tpm2.TPMTSymDef{Algorithm: tpm2.TPMAlgNull},
-		}.Execute(c)
-		if err != nil {
-			return nil, err
-		}
-		return newKeyFile(public, rsp.OutPrivate.Buffer)
+		return c.takeIn(w)
 	}, secret, own)
-}
-
-// wrap makes an object that only the owner of parent can import (part 1, 23.3):
-// its sensitive area encrypted and authenticated with keys made from a seed,
-// and the seed for parent's eyes only.
-func wrap(parent tpm2.LabeledEncapsulationKey, kind tpm2.TPMAlgID, name, auth, secret []byte) (duplicate, seedFor []byte, err error) {
-	seed, seedFor, err := parent.Encapsulate(rand.Reader, "DUPLICATE")
-	if err != nil {
-		return nil, nil, err
-	}
-	defer clear(seed)
-	size := 2 + 2 + len(auth) + 2 + 2 + len(secret)
-	w := writer{b: make([]byte, 0, 2+digestSize+2+size)}
-	w.sized(make([]byte, digestSize)) // the integrity HMAC, below
-	w.u16(uint16(size))               // TPM2B_SENSITIVE
-	w.u16(uint16(kind))
-	w.sized(auth)
-	w.sized(nil) // no obfuscation seed
-	w.sized(secret)
-	sensitive := w.b[2+digestSize:]
-
-	key := tpm2.KDFa(crypto.SHA256, seed, "STORAGE", name, nil, cipherSize*8)
-	defer clear(key)
-	if err := encryptCFB(key, make([]byte, cipherSize), sensitive); err != nil {
-		return nil, nil, err
-	}
-
-	macKey := tpm2.KDFa(crypto.SHA256, seed, "INTEGRITY", nil, nil, digestSize*8)
-	defer clear(macKey)
-	mac := hmac.New(sha256.New, macKey)
-	mac.Write(sensitive)
-	mac.Write(name)
-	mac.Sum(w.b[2:2])
-	return w.b, seedFor, nil
 }

@@ -21,8 +21,9 @@ const KeyFileType = "TSS2 PRIVATE KEY"
 const maxKeyFile = 8 << 10
 
 var (
-	oidLoadable = encodingasn1.ObjectIdentifier{2, 23, 133, 10, 1, 3}
-	oidSealed   = encodingasn1.ObjectIdentifier{2, 23, 133, 10, 1, 5}
+	oidLoadable   = encodingasn1.ObjectIdentifier{2, 23, 133, 10, 1, 3}
+	oidImportable = encodingasn1.ObjectIdentifier{2, 23, 133, 10, 1, 4}
+	oidSealed     = encodingasn1.ObjectIdentifier{2, 23, 133, 10, 1, 5}
 )
 
 // KeyFile is a key or a sealed secret as it is kept on disk: of use to the TPM
@@ -79,33 +80,50 @@ func ParseKeyFile(der []byte) (*KeyFile, error) {
 	return f, nil
 }
 
-func parseKeyFile(der []byte) (*KeyFile, error) {
+// keyFileParts are the fields of the ASN.1, not looked at yet.
+type keyFileParts struct {
+	oid             encodingasn1.ObjectIdentifier
+	emptyAuth       bool
+	policy, secret  cryptobyte.String // nil: not there
+	public, private cryptobyte.String
+}
+
+func splitKeyFile(der []byte) (*keyFileParts, error) {
 	if len(der) > maxKeyFile {
 		return nil, fmt.Errorf("it has more than %d bytes", maxKeyFile)
 	}
-	var oid encodingasn1.ObjectIdentifier
-	var policy, public, private cryptobyte.String
-	var hasEmptyAuth, hasPolicy bool
-	var emptyAuth, seq cryptobyte.String
+	p := new(keyFileParts)
+	var hasSecret bool
+	var emptyAuth, secret, seq cryptobyte.String
 	var parent int64
 	outer := cryptobyte.String(der)
 	if !outer.ReadASN1(&seq, asn1.SEQUENCE) || !outer.Empty() ||
-		!seq.ReadASN1ObjectIdentifier(&oid) ||
-		!seq.ReadOptionalASN1(&emptyAuth, &hasEmptyAuth, asn1.Tag(0).Constructed().ContextSpecific()) ||
-		!seq.ReadOptionalASN1(&policy, &hasPolicy, asn1.Tag(1).Constructed().ContextSpecific()) ||
+		!seq.ReadASN1ObjectIdentifier(&p.oid) ||
+		!seq.ReadOptionalASN1(&emptyAuth, &p.emptyAuth, asn1.Tag(0).Constructed().ContextSpecific()) ||
+		!seq.ReadOptionalASN1(&p.policy, nil, asn1.Tag(1).Constructed().ContextSpecific()) ||
+		!seq.ReadOptionalASN1(&secret, &hasSecret, asn1.Tag(2).Constructed().ContextSpecific()) ||
+		hasSecret && !secret.ReadASN1(&p.secret, asn1.OCTET_STRING) ||
 		!seq.ReadASN1Integer(&parent) ||
-		!seq.ReadASN1(&public, asn1.OCTET_STRING) ||
-		!seq.ReadASN1(&private, asn1.OCTET_STRING) || !seq.Empty() {
+		!seq.ReadASN1(&p.public, asn1.OCTET_STRING) ||
+		!seq.ReadASN1(&p.private, asn1.OCTET_STRING) || !seq.Empty() {
 		return nil, fmt.Errorf("its ASN.1 is not a key file's")
 	}
 	if parent != int64(tpm2.TPMRHOwner) {
 		return nil, fmt.Errorf("its parent is %#x, not the storage root key", parent)
 	}
-	publicArea, ok := unsize(public)
+	return p, nil
+}
+
+func parseKeyFile(der []byte) (*KeyFile, error) {
+	parts, err := splitKeyFile(der)
+	if err != nil {
+		return nil, err
+	}
+	publicArea, ok := unsize(parts.public)
 	if !ok {
 		return nil, fmt.Errorf("its public area is cut short or too long")
 	}
-	privateArea, ok := unsize(private)
+	privateArea, ok := unsize(parts.private)
 	if !ok {
 		return nil, fmt.Errorf("its private area is cut short or too long")
 	}
@@ -113,9 +131,9 @@ func parseKeyFile(der []byte) (*KeyFile, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.sealed, f.emptyAuth = oid.Equal(oidSealed), hasEmptyAuth
-	if hasPolicy {
-		if f.pcrs, err = parsePolicy(policy); err != nil {
+	f.sealed, f.emptyAuth = parts.oid.Equal(oidSealed), parts.emptyAuth
+	if parts.policy != nil {
+		if f.pcrs, err = parsePolicy(parts.policy); err != nil {
 			return nil, err
 		}
 	}
@@ -145,18 +163,25 @@ func (f *KeyFile) check() error {
 
 // Marshal gives the DER.
 func (f *KeyFile) Marshal() []byte {
+	if f.sealed {
+		return marshalKeyFile(oidSealed, f, nil)
+	}
+	return marshalKeyFile(oidLoadable, f, nil)
+}
+
+// marshalKeyFile writes a key file. secret is what an importable one has besides.
+func marshalKeyFile(kind encodingasn1.ObjectIdentifier, f *KeyFile, secret []byte) []byte {
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		if f.sealed {
-			b.AddASN1ObjectIdentifier(oidSealed)
-		} else {
-			b.AddASN1ObjectIdentifier(oidLoadable)
-		}
+		b.AddASN1ObjectIdentifier(kind)
 		if f.emptyAuth {
 			b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { b.AddASN1Boolean(true) })
 		}
 		if f.pcrs != nil {
 			b.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { addPolicy(b, f.pcrs) })
+		}
+		if secret != nil {
+			b.AddASN1(asn1.Tag(2).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { addSized(b, secret) })
 		}
 		b.AddASN1Int64(int64(tpm2.TPMRHOwner))
 		addSized(b, f.public)
