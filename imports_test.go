@@ -15,19 +15,21 @@ const module = "github.com/sealsign/sealsign/"
 // edges are all the imports that there may be between the packages of this
 // module: they point one way. Every package may import internal/fault besides.
 var edges = map[string][]string{
-	"agent":             {"agent/audit", "agent/caller", "agent/config", "agent/keyring", "agent/ledger", "agent/policy", "agent/venue", "tpm"},
+	"agent":             {"agent/audit", "agent/caller", "agent/config", "agent/keyring", "agent/ledger", "agent/policy", "agent/venue", "agent/wrap", "tpm"},
 	"agent/audit":       {"tpm"},
 	"agent/caller":      {},
 	"agent/config":      {"agent/policy", "agent/venue"},
 	"agent/credential":  {"internal/secmem", "tpm"},
-	"agent/keyring":     {"agent/credential", "internal/secmem", "tpm"},
+	"agent/keyring":     {"agent/credential", "agent/wrap", "internal/secmem", "tpm"},
 	"agent/ledger":      {},
 	"agent/policy":      {"agent/venue"},
 	"agent/server":      {"agent", "agent/audit", "agent/caller", "agent/keyring", "agent/policy", "agent/venue", "proto/sealsign/v1"},
 	"agent/venue":       {},
+	// What carries a credential to another host is of use without an agent: to cmd/sealsign, which has no TPM, too.
+	"agent/wrap": {"agent/credential", "tpm"},
 	"bench":             {"client", "proto/sealsign/v1"},
 	"client":            {"proto/sealsign/v1"},
-	"cmd/sealsign":      {"agent/audit", "agent/config", "agent/venue", "client", "proto/sealsign/v1"},
+	"cmd/sealsign":      {"agent/audit", "agent/config", "agent/credential", "agent/venue", "agent/wrap", "client", "proto/sealsign/v1", "tpm"},
 	"cmd/sealsignd":     {"agent", "agent/server", "internal/secmem"},
 	"internal/fault":    {},
 	"internal/secmem":   {},

@@ -51,6 +51,10 @@ const (
 	KeyUnsupported      = fault.KeyUnsupported
 	KeyRebindRequired   = fault.KeyRebindRequired
 	KeyTrialFailed      = fault.KeyTrialFailed
+	WrappedInvalid      = fault.WrappedInvalid
+	WrappedMismatch     = fault.WrappedMismatch
+	WrappedReplayed     = fault.WrappedReplayed
+	ImporterUnknown     = fault.ImporterUnknown
 	ConfigInvalid       = fault.ConfigInvalid
 	TPMUnavailable      = fault.TPMUnavailable
 	AuditUnavailable    = fault.AuditUnavailable

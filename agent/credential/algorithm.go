@@ -66,3 +66,27 @@ func PrivateKey(algorithm string, c *Credential) (crypto.Signer, error) {
 	}
 	return parsePrivateKey(algorithm, text)
 }
+
+// CheckStatic refuses what a static header has no use for: it is a sign of a
+// credential of another kind.
+func (c *Credential) CheckStatic() error {
+	if c.Secret != nil || c.PrivateKey != nil {
+		return Bad("has more than an api_key, which is all that algorithm %s takes", None)
+	}
+	return nil
+}
+
+// CheckSigns refuses a credential that can't sign with an algorithm. encoding is the
+// venue's for HMAC secrets.
+func (c *Credential) CheckSigns(algorithm, encoding string) error {
+	if algorithm == None {
+		return c.CheckStatic()
+	}
+	if _, isHMAC := HMACHashes[algorithm]; isHMAC {
+		_, memory, err := HMACSecret(algorithm, encoding, c)
+		memory.Release()
+		return err
+	}
+	_, err := PrivateKey(algorithm, c)
+	return err
+}

@@ -62,7 +62,10 @@ func Parse(data []byte) (*Credential, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := c.check(); err != nil {
+	if err = c.Check(); c.Auth != nil {
+		err = Bad("has a field that isn't api_key, secret, passphrase or private_key")
+	}
+	if err != nil {
 		c.Wipe()
 		return nil, err
 	}
@@ -89,13 +92,10 @@ func ParseStored(data []byte) (*Credential, error) {
 	return c, nil
 }
 
-// check refuses what can't be a credential: mostly slips in copying, which a
+// Check refuses what can't be a credential: mostly slips in copying, which a
 // venue would answer with an unhelpful "invalid signature".
-func (c *Credential) check() error {
-	switch {
-	case c.Auth != nil:
-		return Bad("has a field that isn't api_key, secret, passphrase or private_key")
-	case c.APIKey == nil:
+func (c *Credential) Check() error {
+	if c.APIKey == nil {
 		return Bad("has no api_key")
 	}
 	for _, f := range c.fields() {
@@ -109,6 +109,17 @@ func (c *Credential) check() error {
 	}
 	if !printable(c.Passphrase) || spaceAround(c.Passphrase) {
 		return Bad("has a passphrase with characters that no header takes, or white space around it")
+	}
+	return nil
+}
+
+// CheckPassphrase refuses a passphrase that the venue doesn't have, or one that is missing.
+func (c *Credential) CheckPassphrase(venue string, needed bool) error {
+	switch {
+	case needed && c.Passphrase == nil:
+		return Bad("has no passphrase, which %s wants", venue)
+	case !needed && c.Passphrase != nil:
+		return Bad("has a passphrase, and %s takes none", venue)
 	}
 	return nil
 }

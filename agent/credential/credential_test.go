@@ -28,17 +28,6 @@ var (
 	ed25519Key = sync.OnceValue(func() ed25519.PrivateKey { _, k, _ := ed25519.GenerateKey(rand.Reader); return k })
 )
 
-// signs takes what signs out of a credential, or says why it can't be had.
-func signs(algorithm, encoding string, c *Credential) error {
-	if _, isHMAC := HMACHashes[algorithm]; isHMAC {
-		_, memory, err := HMACSecret(algorithm, encoding, c)
-		memory.Release()
-		return err
-	}
-	_, err := PrivateKey(algorithm, c)
-	return err
-}
-
 func badRequest(t *testing.T, err error) {
 	t.Helper()
 	if !errors.Is(err, fault.BadRequest) {
@@ -215,6 +204,7 @@ func TestBadMaterial(t *testing.T) {
 		"P-384 for ES256":           {ES256, "raw", "", pemOfKey(t, p384), "an ECDSA key on P-384"},
 		"P-256 for RSA":             {RSASHA256, "raw", "", pemOfKey(t, p256Key()), "an ECDSA key on P-256"},
 		"Ed25519 of 33 bytes":       {Ed25519, "raw", "", base64.StdEncoding.EncodeToString(make([]byte, 33)), "32 or 64 bytes"},
+		"a secret for none":         {None, "raw", canary, "", "all that algorithm none takes"},
 		"Ed25519 of another's half": {Ed25519, "raw", "", base64.StdEncoding.EncodeToString(foreign), "public half"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -225,7 +215,7 @@ func TestBadMaterial(t *testing.T) {
 			if c.key != "" {
 				given.PrivateKey = []byte(c.key)
 			}
-			err := signs(c.algorithm, c.encoding, given)
+			err := given.CheckSigns(c.algorithm, c.encoding)
 			badRequest(t, err)
 			if !strings.Contains(err.Error(), c.says) {
 				t.Errorf("%v doesn't say %q", err, c.says)
@@ -282,9 +272,9 @@ func FuzzCredential(f *testing.F) {
 				t.Fatalf("%s comes back as another text", field.name)
 			}
 		}
-		for _, algorithm := range []string{HMACSHA256, HMACSHA512, RSASHA256, ES256, Ed25519} {
+		for _, algorithm := range []string{HMACSHA256, HMACSHA512, RSASHA256, ES256, Ed25519, None} {
 			for _, encoding := range []string{"raw", Base64} {
-				_ = signs(algorithm, encoding, c)
+				_ = c.CheckSigns(algorithm, encoding)
 			}
 		}
 	})

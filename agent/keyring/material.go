@@ -35,7 +35,7 @@ type material interface {
 // newMaterial makes what signs with c, which it neither changes nor wipes. encoding is the venue's for HMAC secrets. None has no material.
 func newMaterial(algorithm, encoding string, c *credential.Credential) (material, error) {
 	if algorithm == None {
-		return nil, staticOnly(c)
+		return nil, c.CheckStatic()
 	}
 	if h, isHMAC := credential.HMACHashes[algorithm]; isHMAC {
 		secret, memory, err := credential.HMACSecret(algorithm, encoding, c)
@@ -50,15 +50,6 @@ func newMaterial(algorithm, encoding string, c *credential.Credential) (material
 		return nil, err
 	}
 	return heapKey{key}, nil
-}
-
-// staticOnly refuses what a static header has no use for: it is a sign of a
-// credential of another kind.
-func staticOnly(c *credential.Credential) error {
-	if c.Secret != nil || c.PrivateKey != nil {
-		return credential.Bad("has more than an api_key, which is all that algorithm %s takes", None)
-	}
-	return nil
 }
 
 // heapKey signs with an RSA, ECDSA or Ed25519 key, which the standard library

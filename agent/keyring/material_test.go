@@ -6,14 +6,12 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/sealsign/sealsign/agent/credential"
-	"github.com/sealsign/sealsign/internal/fault"
 )
 
 // The venues' own examples.
@@ -178,12 +176,5 @@ func TestSigningWithHMACAllocatesNothing(t *testing.T) {
 	})
 	if allocs != 0 && !raceEnabled {
 		t.Fatalf("%v allocations for each signature", allocs)
-	}
-}
-
-func TestStaticHeadersTakeNoSecret(t *testing.T) {
-	_, err := newMaterial(None, "raw", &credential.Credential{APIKey: []byte("k"), Secret: []byte("s")})
-	if !errors.Is(err, fault.BadRequest) || !strings.Contains(err.Error(), "all that algorithm none takes") {
-		t.Errorf("got %v", err)
 	}
 }

@@ -59,12 +59,4 @@ func (s *Spec) possibleWith(can []string) error {
 }
 
 // takes refuses a passphrase that the venue doesn't have, or one that is missing.
-func (s *Spec) takes(c *credential.Credential) error {
-	switch {
-	case s.Passphrase && c.Passphrase == nil:
-		return credential.Bad("has no passphrase, which %s wants", s.Venue)
-	case !s.Passphrase && c.Passphrase != nil:
-		return credential.Bad("has a passphrase, and %s takes none", s.Venue)
-	}
-	return nil
-}
+func (s *Spec) takes(c *credential.Credential) error { return c.CheckPassphrase(s.Venue, s.Passphrase) }

@@ -63,6 +63,10 @@ const (
 	KeyUnsupported      Reason = "KEY_UNSUPPORTED"
 	KeyRebindRequired   Reason = "KEY_REBIND_REQUIRED"
 	KeyTrialFailed      Reason = "KEY_TRIAL_FAILED"
+	WrappedInvalid      Reason = "WRAPPED_INVALID"
+	WrappedMismatch     Reason = "WRAPPED_MISMATCH"
+	WrappedReplayed     Reason = "WRAPPED_REPLAYED"
+	ImporterUnknown     Reason = "IMPORTER_UNKNOWN"
 	ConfigInvalid       Reason = "CONFIG_INVALID"
 	TPMUnavailable      Reason = "TPM_UNAVAILABLE"
 	AuditUnavailable    Reason = "AUDIT_UNAVAILABLE"
@@ -100,6 +104,10 @@ var classes = map[Reason]Class{
 	KeyUnsupported:      KeyState,
 	KeyRebindRequired:   KeyState,
 	KeyTrialFailed:      KeyState,
+	WrappedInvalid:      Invalid,
+	WrappedMismatch:     Invalid,
+	WrappedReplayed:     Invalid,
+	ImporterUnknown:     Denied,
 	ConfigInvalid:       Invalid,
 	TPMUnavailable:      Unavailable,
 	AuditUnavailable:    Unavailable,
