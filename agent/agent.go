@@ -61,7 +61,7 @@ type Agent struct {
 	lock       *os.File
 	ctx        context.Context // ended by Stop
 	stop       context.CancelFunc
-	awaiting   sync.WaitGroup // for the TPM, the times to be kept, and what venues say of keys
+	awaiting   sync.WaitGroup // for the TPM, the times to be kept, what venues say of keys, and what comes by the inbox
 	connecting sync.Mutex     // held while the TPM is opened
 
 	self     *caller.Caller // who asks where the agent itself does
@@ -116,6 +116,7 @@ func Start(ctx context.Context, opts Options) (_ *Agent, err error) {
 	go a.ring.Warm(a.ctx)
 	a.awaiting.Go(a.tendAll)
 	a.awaiting.Go(a.readRights)
+	a.awaiting.Go(func() { a.watchInbox(loaded.Agent.StateDir) })
 	if err := a.recordAdmin("agent.start", nil); err != nil {
 		a.logger.Error("the start is not in the log", "error", err) // as every request will say too
 	}

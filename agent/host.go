@@ -174,6 +174,23 @@ func newCheckpointer(device *tpm.Device, key *tpm.KeyFile) (*checkpointer, error
 
 // sign signs a checkpoint's text; the signature is DER.
 func (c *checkpointer) sign(ctx context.Context, text []byte) ([]byte, error) {
+	attestor, err := c.attestor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return attestor.SignMessage(ctx, text)
+}
+
+// certify vouches for the sealing key.
+func (c *checkpointer) certify(ctx context.Context, about []byte) (*tpm.Certification, error) {
+	attestor, err := c.attestor(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return attestor.CertifyStorageKey(ctx, about)
+}
+
+func (c *checkpointer) attestor(ctx context.Context) (*tpm.Attestor, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.loaded == nil {
@@ -183,5 +200,5 @@ func (c *checkpointer) sign(ctx context.Context, text []byte) ([]byte, error) {
 		}
 		c.loaded = attestor
 	}
-	return c.loaded.SignMessage(ctx, text)
+	return c.loaded, nil
 }

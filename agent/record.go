@@ -210,7 +210,11 @@ func (a *Agent) switched(key string, version int) {
 // act does what gives power: it is recorded first, and not done without a record.
 // The version that came of it is in a second record.
 func (a *Agent) act(who *caller.Caller, operation, key string, do func() (version int, err error)) error {
-	record := a.adminRecord(who, operation, key, nil)
+	return a.actAs(a.adminRecord(who, operation, key, nil), do)
+}
+
+// actAs is act with a record that says more.
+func (a *Agent) actAs(record *audit.Record, do func() (version int, err error)) error {
 	id, err := a.log.Append(record, true)
 	if err != nil {
 		return err

@@ -126,18 +126,21 @@ func (c *Config) Same(other *Config) bool {
 func Load(path string) (*Config, Problems) {
 	var problems Problems
 	files := readFiles(path, &problems)
-	return build(path, files, problems)
+	return newLoader(path, problems).build(files)
 }
 
-// build makes the configuration of the files that could be read.
-func build(path string, files []file, problems Problems) (*Config, Problems) {
-	l := &loader{
+func newLoader(path string, problems Problems) *loader {
+	return &loader{
 		config:   &Config{},
 		mainFile: path,
 		root:     newTable(),
 		problems: problems,
 		broken:   len(problems) > 0,
 	}
+}
+
+// build makes the configuration of the files that could be read.
+func (l *loader) build(files []file) (*Config, Problems) {
 	for _, f := range files {
 		l.parse(f)
 	}
@@ -147,7 +150,7 @@ func build(path string, files []file, problems Problems) (*Config, Problems) {
 	if len(l.problems) > 0 {
 		l.problems.sort()
 		if l.untold > 0 {
-			l.problems = append(l.problems, Problem{File: path, Message: fmt.Sprintf("has %d problems more", l.untold)})
+			l.problems = append(l.problems, Problem{File: l.mainFile, Message: fmt.Sprintf("has %d problems more", l.untold)})
 		}
 		return nil, l.problems
 	}
@@ -159,13 +162,14 @@ func build(path string, files []file, problems Problems) (*Config, Problems) {
 
 // loader is one load on its way.
 type loader struct {
-	config   *Config
-	root     *table
-	problems Problems
-	untold   int    // problems beyond the most that are told
-	mainFile string // its path
-	broken   bool   // a file is missing or no TOML: what the others say can't be judged
-	others   []file // what the configuration made it read: CA files
+	config    *Config
+	root      *table
+	problems  Problems
+	untold    int    // problems beyond the most that are told
+	mainFile  string // its path
+	elsewhere bool   // the configuration is another host's
+	broken    bool   // a file is missing or no TOML: what the others say can't be judged
+	others    []file // what the configuration made it read: CA files
 }
 
 // read makes the configuration of the merged table. Later sections refer to
@@ -179,8 +183,11 @@ func (l *loader) read() {
 	l.audit(root.below("audit"))
 	l.venues(root.below("venues"))
 	l.keys(root.below("keys"))
-	l.roles(root.below("roles"))
-	l.callers(root.below("callers"))
+	roles, callers := root.below("roles"), root.below("callers")
+	if !l.elsewhere {
+		l.roles(roles)
+		l.callers(callers)
+	}
 	root.later("approvers", "metrics")
 	root.done("a section")
 }

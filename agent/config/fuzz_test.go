@@ -26,7 +26,7 @@ func FuzzConfig(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, main, fragment []byte) {
 		files := []file{{path: "/a", name: "a", content: main}, {path: "/b", name: "b", content: fragment}}
-		c, problems := build("/a", files, nil)
+		c, problems := newLoader("/a", nil).build(files)
 		if (c == nil) != (len(problems) > 0) {
 			t.Fatalf("%v beside %v", c, problems)
 		}

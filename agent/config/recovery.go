@@ -15,6 +15,9 @@ import (
 // well. A path is below the main file's folder unless it is absolute.
 func (s *section) recovery(name string) (recipients []age.Recipient) {
 	entries, _, _ := s.texts(name)
+	if s.elsewhere {
+		return nil
+	}
 	for _, e := range entries {
 		path := e.text
 		if !filepath.IsAbs(path) {

@@ -100,6 +100,7 @@ type change struct {
 	spec   *Spec
 	device *tpm.Device            // can do what the config asks for
 	given  *credential.Credential // what an operator imports; nil: nothing is imported
+	taken  taken                  // the wrapped credential that is imported; zero: none
 }
 
 // change locks a key that the config names. The caller unlocks it.
@@ -146,20 +147,31 @@ func (r *Ring) changeBusy(k *key) (*change, error) {
 // seal stores a credential that the TPM seals. What signs is made once to see
 // that it can be.
 func (c *change) seal(ctx context.Context, given *credential.Credential) (int, error) {
-	m, err := newMaterial(c.spec.Algorithm, c.spec.SecretEncoding, given)
+	meta := metadata{Origin: OriginImported}
+	m, err := c.material(&meta, given)
 	if err != nil {
 		return 0, err
 	}
-	meta := metadata{Origin: OriginImported}
 	if m != nil {
 		defer m.wipe()
 	}
+	return c.add(ctx, meta, nil, given, Pending)
+}
+
+// material makes what signs with a credential, and notes its public key. None has
+// no material.
+func (c *change) material(meta *metadata, given *credential.Credential) (material, error) {
+	m, err := newMaterial(c.spec.Algorithm, c.spec.SecretEncoding, given)
+	if err != nil {
+		return nil, err
+	}
 	if key, isHeap := m.(heapKey); isHeap {
 		if meta.PublicKey, err = publicDER(key.key.Public()); err != nil {
-			return 0, err
+			m.wipe()
+			return nil, err
 		}
 	}
-	return c.add(ctx, meta, nil, given, Pending)
+	return m, nil
 }
 
 // moveIn moves what signs into the TPM, and stores the rest.
@@ -235,7 +247,7 @@ func (c *change) complete(ctx context.Context, given *credential.Credential) (in
 	if err := c.write(ctx, f.meta, f.object, kept); err != nil {
 		return 0, err
 	}
-	return number, c.ring.list(c.key, &f.meta, Pending)
+	return number, c.ring.list(c.key, &f.meta, Pending, taken{})
 }
 
 func (r *Ring) newestUnregistered(k *key) (number int) {
@@ -270,7 +282,7 @@ func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, ke
 	}
 	err = c.keepOffline(meta.Version, c.given)
 	if err == nil {
-		err = r.list(c.key, &meta, state)
+		err = r.list(c.key, &meta, state, c.taken)
 	}
 	if err != nil {
 		_ = r.store.remove(name, meta.Version) // what isn't listed is of no use, and may be on a full disk
@@ -292,8 +304,9 @@ func (c *change) write(ctx context.Context, meta metadata, object *tpm.KeyFile, 
 	return c.ring.store.write(c.ring.store.version(meta.Name, meta.Version), data)
 }
 
-// list enters a version whose file is in place into the manifest.
-func (r *Ring) list(k *key, meta *metadata, state State) error {
+// list enters a version whose file is in place into the manifest, and in the same
+// write the wrapped credential that it came of, if it did.
+func (r *Ring) list(k *key, meta *metadata, state State, from taken) error {
 	n := meta.Version
 	r.mu.Lock()
 	before, listed := k.versions[n]
@@ -303,6 +316,10 @@ func (r *Ring) list(k *key, meta *metadata, state State) error {
 	}
 	k.versions[n], k.metas[n] = state, meta
 	k.problem = nil
+	previous := r.taken[k.name]
+	if from != (taken{}) {
+		r.takeLocked(k.name, from)
+	}
 	r.mu.Unlock()
 	err := r.save()
 	if err == nil {
@@ -310,6 +327,7 @@ func (r *Ring) list(k *key, meta *metadata, state State) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.takeLocked(k.name, previous)
 	switch {
 	case k.versions[n] != state: // revoked meanwhile
 	case listed:

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"reflect"
 
@@ -25,7 +26,8 @@ const (
 	// for its public key. Shown as pending.
 	unregistered State = "unregistered"
 	// unchosen: it signs only once the config names it, be it the newest or not,
-	// since nobody has vouched for it: `store recover` found it. Shown as pending.
+	// since no operator of this host has vouched for it: `store recover` found it, or
+	// it came by the inbox. Shown as pending.
 	unchosen State = "unchosen"
 )
 
@@ -44,6 +46,9 @@ type manifest struct {
 	// Number is another one for each content, and rises: see anchor.
 	Number uint64                   `json:"number"`
 	Keys   map[string]map[int]State `json:"keys"`
+	// Importers may sign wrapped credentials, and Taken is the newest one of each key.
+	Importers map[string]Importer `json:"importers,omitempty"`
+	Taken     map[string]taken    `json:"taken,omitempty"`
 }
 
 // manifestFile is the manifest as it is on disk, with the MAC of its very bytes.
@@ -55,7 +60,7 @@ type manifestFile struct {
 
 // same tells whether two manifests say the same, whatever their numbers.
 func (m *manifest) same(other *manifest) bool {
-	return other != nil && reflect.DeepEqual(m.Keys, other.Keys)
+	return other != nil && reflect.DeepEqual(m.Keys, other.Keys) && maps.Equal(m.Importers, other.Importers) && maps.Equal(m.Taken, other.Taken)
 }
 
 // revoked tells whether the manifest, which may be nil, has the version as revoked.
@@ -64,6 +69,11 @@ func (m *manifest) revoked(name string, n int) bool {
 }
 
 func (m *manifest) check() error {
+	for name, i := range m.Importers {
+		if _, err := i.key(); err != nil || checkName(name) != nil {
+			return errors.New("it names an importer that can't be")
+		}
+	}
 	for name, versions := range m.Keys {
 		if err := checkName(name); err != nil {
 			return errors.New("it names a key that can't be")

@@ -18,6 +18,7 @@ const (
 const (
 	OriginImported  = "imported"
 	OriginGenerated = "generated"
+	OriginRemote    = "imported-remote" // wrapped on another machine
 )
 
 // Spec is what the config says of one key.
@@ -62,6 +63,9 @@ type metadata struct {
 	Template       string    `json:"template"`
 	SecretEncoding string    `json:"secret_encoding"`
 	ImportedAt     time.Time `json:"imported_at"`
+	// Importer is who wrapped the credential elsewhere, as enrolled, and the
+	// fingerprint of the key that signed it.
+	Importer string `json:"importer,omitempty"`
 	// PublicKey is the SubjectPublicKeyInfo of an asymmetric key.
 	PublicKey []byte `json:"public_key,omitempty"`
 	// Object is the SHA-256 of the file's TPM key object, where it has one.

@@ -19,7 +19,7 @@ type Recovered struct {
 // Recover accepts a state folder that isn't the newest of this host's: one from a
 // backup, or one whose TPM was cleared or replaced. Nobody knows which of its
 // versions were revoked since, so all of them become pending, and sign only once
-// the config names them; what it says is revoked stays so. It refuses where there is
+// the config names them, and importers are to be enrolled again; what it says is revoked stays so. It refuses where there is
 // nothing to recover, with STORE_UNAVAILABLE where the disk doesn't take it, and
 // TPM_UNAVAILABLE. What another TPM sealed can't be opened any more, and is to be
 // imported again.
@@ -110,7 +110,8 @@ func (r *Ring) takeOver(found map[string]map[int]State) (recovered []Recovered) 
 		}
 		k.versions, k.problem = versions, nil
 	}
-	r.written = nil // the anchor is another one
+	r.importers = nil // nobody knows who enrolled them
+	r.written = nil   // the anchor is another one
 	for _, name := range slices.Sorted(maps.Keys(found)) {
 		one := Recovered{Name: name}
 		for _, n := range slices.Sorted(maps.Keys(found[name])) {

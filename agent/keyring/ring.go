@@ -80,6 +80,9 @@ type Ring struct {
 	triedAt  time.Time // when that was found; zero: it wasn't tried
 	written  *manifest // what is on disk; nil: not known
 
+	importers map[string]Importer // who may sign wrapped credentials
+	taken     map[string]taken    // the newest wrapped credential of each key
+
 	found *stops             // on disk at Open; nil: nobody knows what is suspended, so all is
 	round context.CancelFunc // ends the settling that the last Apply started
 }

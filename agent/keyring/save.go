@@ -32,6 +32,7 @@ func (r *Ring) readState() (*manifest, *manifestFile, error) {
 				}
 			}
 		}
+		r.importers, r.taken = maps.Clone(m.Importers), maps.Clone(m.Taken)
 		r.written = m
 	}
 	r.takeStopsLocked()
@@ -207,7 +208,9 @@ func (r *Ring) saveLater() {
 func (r *Ring) snapshot() *manifest {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	m := &manifest{Format: stateFormat, Keys: make(map[string]map[int]State, len(r.keys))}
+	m := &manifest{
+		Format: stateFormat, Keys: make(map[string]map[int]State, len(r.keys)), Importers: maps.Clone(r.importers), Taken: maps.Clone(r.taken),
+	}
 	for name, k := range r.keys {
 		if len(k.versions) > 0 {
 			m.Keys[name] = maps.Clone(k.versions)

@@ -53,7 +53,7 @@ func (s *admin) ImportKey(ctx context.Context, request *pb.ImportKeyRequest) (*p
 	if err != nil {
 		return nil, err
 	}
-	version, err := s.agent.Import(ctx, who, request.GetName(), request.GetCredential())
+	version, err := s.imports(ctx, who, request)
 	if err != nil {
 		return nil, err
 	}

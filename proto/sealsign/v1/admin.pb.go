@@ -674,7 +674,7 @@ type KeyVersion struct {
 	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // pending, active, retired, revoked
 	ImportedAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=imported_at,json=importedAt,proto3" json:"imported_at,omitempty"`
 	Expires       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"` // the key's, which holds for each of its versions
-	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`   // imported or generated
+	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`   // imported, imported-remote or generated
 	Rights        *Rights                `protobuf:"bytes,20,opt,name=rights,proto3" json:"rights,omitempty"`  // at the venue; unset: not known
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -913,6 +913,7 @@ type ImportKeyRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Credential    []byte                 `protobuf:"bytes,2,opt,name=credential,proto3" json:"credential,omitempty"` // the JSON object of `sealsign key import`; wiped when read
+	Wrapped       []byte                 `protobuf:"bytes,3,opt,name=wrapped,proto3" json:"wrapped,omitempty"`       // in its place: what `sealsign key wrap` made
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -957,6 +958,13 @@ func (x *ImportKeyRequest) GetName() string {
 func (x *ImportKeyRequest) GetCredential() []byte {
 	if x != nil {
 		return x.Credential
+	}
+	return nil
+}
+
+func (x *ImportKeyRequest) GetWrapped() []byte {
+	if x != nil {
+		return x.Wrapped
 	}
 	return nil
 }
@@ -1701,6 +1709,330 @@ func (x *KeysResponse) GetKeys() []*Key {
 	return nil
 }
 
+type HostKeyRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostKeyRequest) Reset() {
+	*x = HostKeyRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostKeyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostKeyRequest) ProtoMessage() {}
+
+func (x *HostKeyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostKeyRequest.ProtoReflect.Descriptor instead.
+func (*HostKeyRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+type HostKeyResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Document      string                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"` // JSON
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HostKeyResponse) Reset() {
+	*x = HostKeyResponse{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HostKeyResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HostKeyResponse) ProtoMessage() {}
+
+func (x *HostKeyResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HostKeyResponse.ProtoReflect.Descriptor instead.
+func (*HostKeyResponse) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *HostKeyResponse) GetDocument() string {
+	if x != nil {
+		return x.Document
+	}
+	return ""
+}
+
+type EnrollImporterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	PublicKey     string                 `protobuf:"bytes,2,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"` // a .pub file
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EnrollImporterRequest) Reset() {
+	*x = EnrollImporterRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EnrollImporterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EnrollImporterRequest) ProtoMessage() {}
+
+func (x *EnrollImporterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EnrollImporterRequest.ProtoReflect.Descriptor instead.
+func (*EnrollImporterRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *EnrollImporterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *EnrollImporterRequest) GetPublicKey() string {
+	if x != nil {
+		return x.PublicKey
+	}
+	return ""
+}
+
+type ListImportersRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListImportersRequest) Reset() {
+	*x = ListImportersRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListImportersRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListImportersRequest) ProtoMessage() {}
+
+func (x *ListImportersRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListImportersRequest.ProtoReflect.Descriptor instead.
+func (*ListImportersRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+type RemoveImporterRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RemoveImporterRequest) Reset() {
+	*x = RemoveImporterRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RemoveImporterRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RemoveImporterRequest) ProtoMessage() {}
+
+func (x *RemoveImporterRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RemoveImporterRequest.ProtoReflect.Descriptor instead.
+func (*RemoveImporterRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *RemoveImporterRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type ImportersResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Importers     []*Importer            `protobuf:"bytes,1,rep,name=importers,proto3" json:"importers,omitempty"` // all there are
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ImportersResponse) Reset() {
+	*x = ImportersResponse{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ImportersResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ImportersResponse) ProtoMessage() {}
+
+func (x *ImportersResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ImportersResponse.ProtoReflect.Descriptor instead.
+func (*ImportersResponse) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *ImportersResponse) GetImporters() []*Importer {
+	if x != nil {
+		return x.Importers
+	}
+	return nil
+}
+
+type Importer struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	PublicKey     string                 `protobuf:"bytes,2,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"` // a line of authorized_keys
+	Fingerprint   string                 `protobuf:"bytes,3,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`              // as ssh-keygen -l prints it
+	EnrolledAt    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=enrolled_at,json=enrolledAt,proto3" json:"enrolled_at,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Importer) Reset() {
+	*x = Importer{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Importer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Importer) ProtoMessage() {}
+
+func (x *Importer) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Importer.ProtoReflect.Descriptor instead.
+func (*Importer) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *Importer) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Importer) GetPublicKey() string {
+	if x != nil {
+		return x.PublicKey
+	}
+	return ""
+}
+
+func (x *Importer) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *Importer) GetEnrolledAt() *timestamppb.Timestamp {
+	if x != nil {
+		return x.EnrolledAt
+	}
+	return nil
+}
+
 type ReloadRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -1709,7 +2041,7 @@ type ReloadRequest struct {
 
 func (x *ReloadRequest) Reset() {
 	*x = ReloadRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1721,7 +2053,7 @@ func (x *ReloadRequest) String() string {
 func (*ReloadRequest) ProtoMessage() {}
 
 func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[27]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1734,7 +2066,7 @@ func (x *ReloadRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadRequest.ProtoReflect.Descriptor instead.
 func (*ReloadRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{27}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{34}
 }
 
 type ReloadResponse struct {
@@ -1746,7 +2078,7 @@ type ReloadResponse struct {
 
 func (x *ReloadResponse) Reset() {
 	*x = ReloadResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1758,7 +2090,7 @@ func (x *ReloadResponse) String() string {
 func (*ReloadResponse) ProtoMessage() {}
 
 func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[28]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1771,7 +2103,7 @@ func (x *ReloadResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReloadResponse.ProtoReflect.Descriptor instead.
 func (*ReloadResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{28}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ReloadResponse) GetConfig() *ConfigStatus {
@@ -1789,7 +2121,7 @@ type CheckpointRequest struct {
 
 func (x *CheckpointRequest) Reset() {
 	*x = CheckpointRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1801,7 +2133,7 @@ func (x *CheckpointRequest) String() string {
 func (*CheckpointRequest) ProtoMessage() {}
 
 func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[29]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1814,7 +2146,7 @@ func (x *CheckpointRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{29}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{36}
 }
 
 type CheckpointResponse struct {
@@ -1826,7 +2158,7 @@ type CheckpointResponse struct {
 
 func (x *CheckpointResponse) Reset() {
 	*x = CheckpointResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1838,7 +2170,7 @@ func (x *CheckpointResponse) String() string {
 func (*CheckpointResponse) ProtoMessage() {}
 
 func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[30]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1851,7 +2183,7 @@ func (x *CheckpointResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointResponse.ProtoReflect.Descriptor instead.
 func (*CheckpointResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{30}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CheckpointResponse) GetCheckpoint() string {
@@ -1869,7 +2201,7 @@ type AuditPublicKeyRequest struct {
 
 func (x *AuditPublicKeyRequest) Reset() {
 	*x = AuditPublicKeyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1881,7 +2213,7 @@ func (x *AuditPublicKeyRequest) String() string {
 func (*AuditPublicKeyRequest) ProtoMessage() {}
 
 func (x *AuditPublicKeyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[31]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1894,7 +2226,7 @@ func (x *AuditPublicKeyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditPublicKeyRequest.ProtoReflect.Descriptor instead.
 func (*AuditPublicKeyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{31}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{38}
 }
 
 type AuditPublicKeyResponse struct {
@@ -1907,7 +2239,7 @@ type AuditPublicKeyResponse struct {
 
 func (x *AuditPublicKeyResponse) Reset() {
 	*x = AuditPublicKeyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1919,7 +2251,7 @@ func (x *AuditPublicKeyResponse) String() string {
 func (*AuditPublicKeyResponse) ProtoMessage() {}
 
 func (x *AuditPublicKeyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[32]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1932,7 +2264,7 @@ func (x *AuditPublicKeyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AuditPublicKeyResponse.ProtoReflect.Descriptor instead.
 func (*AuditPublicKeyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{32}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *AuditPublicKeyResponse) GetPublicKey() string {
@@ -1964,7 +2296,7 @@ type TestPolicyRequest struct {
 
 func (x *TestPolicyRequest) Reset() {
 	*x = TestPolicyRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1976,7 +2308,7 @@ func (x *TestPolicyRequest) String() string {
 func (*TestPolicyRequest) ProtoMessage() {}
 
 func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[33]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1989,7 +2321,7 @@ func (x *TestPolicyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyRequest.ProtoReflect.Descriptor instead.
 func (*TestPolicyRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{33}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *TestPolicyRequest) GetCaller() string {
@@ -2056,7 +2388,7 @@ type TestPolicyResponse struct {
 
 func (x *TestPolicyResponse) Reset() {
 	*x = TestPolicyResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2068,7 +2400,7 @@ func (x *TestPolicyResponse) String() string {
 func (*TestPolicyResponse) ProtoMessage() {}
 
 func (x *TestPolicyResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[34]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2081,7 +2413,7 @@ func (x *TestPolicyResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TestPolicyResponse.ProtoReflect.Descriptor instead.
 func (*TestPolicyResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{34}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *TestPolicyResponse) GetAllowed() bool {
@@ -2141,7 +2473,7 @@ type DoctorRequest struct {
 
 func (x *DoctorRequest) Reset() {
 	*x = DoctorRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[42]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2153,7 +2485,7 @@ func (x *DoctorRequest) String() string {
 func (*DoctorRequest) ProtoMessage() {}
 
 func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[35]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[42]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2166,7 +2498,7 @@ func (x *DoctorRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorRequest.ProtoReflect.Descriptor instead.
 func (*DoctorRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{35}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{42}
 }
 
 type DoctorResponse struct {
@@ -2178,7 +2510,7 @@ type DoctorResponse struct {
 
 func (x *DoctorResponse) Reset() {
 	*x = DoctorResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[43]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2190,7 +2522,7 @@ func (x *DoctorResponse) String() string {
 func (*DoctorResponse) ProtoMessage() {}
 
 func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[36]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[43]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2203,7 +2535,7 @@ func (x *DoctorResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DoctorResponse.ProtoReflect.Descriptor instead.
 func (*DoctorResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{36}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{43}
 }
 
 func (x *DoctorResponse) GetFindings() []*Finding {
@@ -2225,7 +2557,7 @@ type Finding struct {
 
 func (x *Finding) Reset() {
 	*x = Finding{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[37]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[44]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2237,7 +2569,7 @@ func (x *Finding) String() string {
 func (*Finding) ProtoMessage() {}
 
 func (x *Finding) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[37]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[44]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2250,7 +2582,7 @@ func (x *Finding) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Finding.ProtoReflect.Descriptor instead.
 func (*Finding) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{37}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{44}
 }
 
 func (x *Finding) GetArea() string {
@@ -2289,7 +2621,7 @@ type ResetTimeRequest struct {
 
 func (x *ResetTimeRequest) Reset() {
 	*x = ResetTimeRequest{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[38]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[45]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2301,7 +2633,7 @@ func (x *ResetTimeRequest) String() string {
 func (*ResetTimeRequest) ProtoMessage() {}
 
 func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[38]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[45]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2314,7 +2646,7 @@ func (x *ResetTimeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeRequest.ProtoReflect.Descriptor instead.
 func (*ResetTimeRequest) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{38}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{45}
 }
 
 type ResetTimeResponse struct {
@@ -2326,7 +2658,7 @@ type ResetTimeResponse struct {
 
 func (x *ResetTimeResponse) Reset() {
 	*x = ResetTimeResponse{}
-	mi := &file_sealsign_v1_admin_proto_msgTypes[39]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[46]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2338,7 +2670,7 @@ func (x *ResetTimeResponse) String() string {
 func (*ResetTimeResponse) ProtoMessage() {}
 
 func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_sealsign_v1_admin_proto_msgTypes[39]
+	mi := &file_sealsign_v1_admin_proto_msgTypes[46]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2351,7 +2683,7 @@ func (x *ResetTimeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResetTimeResponse.ProtoReflect.Descriptor instead.
 func (*ResetTimeResponse) Descriptor() ([]byte, []int) {
-	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{39}
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{46}
 }
 
 func (x *ResetTimeResponse) GetForgotten() *timestamppb.Timestamp {
@@ -2447,12 +2779,13 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x14AdminListKeysRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"=\n" +
 	"\x15AdminListKeysResponse\x12$\n" +
-	"\x04keys\x18\x01 \x03(\v2\x10.sealsign.v1.KeyR\x04keys\"F\n" +
+	"\x04keys\x18\x01 \x03(\v2\x10.sealsign.v1.KeyR\x04keys\"`\n" +
 	"\x10ImportKeyRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x02 \x01(\fR\n" +
-	"credential\"Q\n" +
+	"credential\x12\x18\n" +
+	"\awrapped\x18\x03 \x01(\fR\awrapped\"Q\n" +
 	"\x11ImportKeyResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\x03key\x18\x02 \x01(\v2\x10.sealsign.v1.KeyR\x03key\"(\n" +
@@ -2497,7 +2830,26 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\apending\x18\x02 \x03(\rR\apending\x12\x18\n" +
 	"\arevoked\x18\x03 \x03(\rR\arevoked\"4\n" +
 	"\fKeysResponse\x12$\n" +
-	"\x04keys\x18\x01 \x03(\v2\x10.sealsign.v1.KeyR\x04keys\"\x0f\n" +
+	"\x04keys\x18\x01 \x03(\v2\x10.sealsign.v1.KeyR\x04keys\"\x10\n" +
+	"\x0eHostKeyRequest\"-\n" +
+	"\x0fHostKeyResponse\x12\x1a\n" +
+	"\bdocument\x18\x01 \x01(\tR\bdocument\"J\n" +
+	"\x15EnrollImporterRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x02 \x01(\tR\tpublicKey\"\x16\n" +
+	"\x14ListImportersRequest\"+\n" +
+	"\x15RemoveImporterRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"H\n" +
+	"\x11ImportersResponse\x123\n" +
+	"\timporters\x18\x01 \x03(\v2\x15.sealsign.v1.ImporterR\timporters\"\x9c\x01\n" +
+	"\bImporter\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x02 \x01(\tR\tpublicKey\x12 \n" +
+	"\vfingerprint\x18\x03 \x01(\tR\vfingerprint\x12;\n" +
+	"\venrolled_at\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"enrolledAt\"\x0f\n" +
 	"\rReloadRequest\"C\n" +
 	"\x0eReloadResponse\x121\n" +
 	"\x06config\x18\x01 \x01(\v2\x19.sealsign.v1.ConfigStatusR\x06config\"\x13\n" +
@@ -2537,8 +2889,7 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x04next\x18\x04 \x01(\tR\x04next\"\x12\n" +
 	"\x10ResetTimeRequest\"M\n" +
 	"\x11ResetTimeResponse\x128\n" +
-	"\tforgotten\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tforgotten2\x8a\n" +
-	"\n" +
+	"\tforgotten\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tforgotten2\xd0\f\n" +
 	"\x05Admin\x12A\n" +
 	"\x06Status\x12\x1a.sealsign.v1.StatusRequest\x1a\x1b.sealsign.v1.StatusResponse\x12Q\n" +
 	"\bListKeys\x12!.sealsign.v1.AdminListKeysRequest\x1a\".sealsign.v1.AdminListKeysResponse\x12J\n" +
@@ -2551,7 +2902,11 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\tRevokeKey\x12\x1d.sealsign.v1.RevokeKeyRequest\x1a\x19.sealsign.v1.KeysResponse\x12E\n" +
 	"\tRebindKey\x12\x1d.sealsign.v1.RebindKeyRequest\x1a\x19.sealsign.v1.KeysResponse\x12S\n" +
 	"\fRecoverStore\x12 .sealsign.v1.RecoverStoreRequest\x1a!.sealsign.v1.RecoverStoreResponse\x12?\n" +
-	"\x06Backup\x12\x1a.sealsign.v1.BackupRequest\x1a\x17.sealsign.v1.BackupPart0\x01\x12A\n" +
+	"\x06Backup\x12\x1a.sealsign.v1.BackupRequest\x1a\x17.sealsign.v1.BackupPart0\x01\x12D\n" +
+	"\aHostKey\x12\x1b.sealsign.v1.HostKeyRequest\x1a\x1c.sealsign.v1.HostKeyResponse\x12T\n" +
+	"\x0eEnrollImporter\x12\".sealsign.v1.EnrollImporterRequest\x1a\x1e.sealsign.v1.ImportersResponse\x12R\n" +
+	"\rListImporters\x12!.sealsign.v1.ListImportersRequest\x1a\x1e.sealsign.v1.ImportersResponse\x12T\n" +
+	"\x0eRemoveImporter\x12\".sealsign.v1.RemoveImporterRequest\x1a\x1e.sealsign.v1.ImportersResponse\x12A\n" +
 	"\x06Reload\x12\x1a.sealsign.v1.ReloadRequest\x1a\x1b.sealsign.v1.ReloadResponse\x12M\n" +
 	"\n" +
 	"Checkpoint\x12\x1e.sealsign.v1.CheckpointRequest\x1a\x1f.sealsign.v1.CheckpointResponse\x12Y\n" +
@@ -2573,7 +2928,7 @@ func file_sealsign_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sealsign_v1_admin_proto_rawDescData
 }
 
-var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
 var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),          // 0: sealsign.v1.StatusRequest
 	(*StatusResponse)(nil),         // 1: sealsign.v1.StatusResponse
@@ -2602,86 +2957,103 @@ var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*RecoverStoreResponse)(nil),   // 24: sealsign.v1.RecoverStoreResponse
 	(*RecoveredKey)(nil),           // 25: sealsign.v1.RecoveredKey
 	(*KeysResponse)(nil),           // 26: sealsign.v1.KeysResponse
-	(*ReloadRequest)(nil),          // 27: sealsign.v1.ReloadRequest
-	(*ReloadResponse)(nil),         // 28: sealsign.v1.ReloadResponse
-	(*CheckpointRequest)(nil),      // 29: sealsign.v1.CheckpointRequest
-	(*CheckpointResponse)(nil),     // 30: sealsign.v1.CheckpointResponse
-	(*AuditPublicKeyRequest)(nil),  // 31: sealsign.v1.AuditPublicKeyRequest
-	(*AuditPublicKeyResponse)(nil), // 32: sealsign.v1.AuditPublicKeyResponse
-	(*TestPolicyRequest)(nil),      // 33: sealsign.v1.TestPolicyRequest
-	(*TestPolicyResponse)(nil),     // 34: sealsign.v1.TestPolicyResponse
-	(*DoctorRequest)(nil),          // 35: sealsign.v1.DoctorRequest
-	(*DoctorResponse)(nil),         // 36: sealsign.v1.DoctorResponse
-	(*Finding)(nil),                // 37: sealsign.v1.Finding
-	(*ResetTimeRequest)(nil),       // 38: sealsign.v1.ResetTimeRequest
-	(*ResetTimeResponse)(nil),      // 39: sealsign.v1.ResetTimeResponse
-	(*timestamppb.Timestamp)(nil),  // 40: google.protobuf.Timestamp
+	(*HostKeyRequest)(nil),         // 27: sealsign.v1.HostKeyRequest
+	(*HostKeyResponse)(nil),        // 28: sealsign.v1.HostKeyResponse
+	(*EnrollImporterRequest)(nil),  // 29: sealsign.v1.EnrollImporterRequest
+	(*ListImportersRequest)(nil),   // 30: sealsign.v1.ListImportersRequest
+	(*RemoveImporterRequest)(nil),  // 31: sealsign.v1.RemoveImporterRequest
+	(*ImportersResponse)(nil),      // 32: sealsign.v1.ImportersResponse
+	(*Importer)(nil),               // 33: sealsign.v1.Importer
+	(*ReloadRequest)(nil),          // 34: sealsign.v1.ReloadRequest
+	(*ReloadResponse)(nil),         // 35: sealsign.v1.ReloadResponse
+	(*CheckpointRequest)(nil),      // 36: sealsign.v1.CheckpointRequest
+	(*CheckpointResponse)(nil),     // 37: sealsign.v1.CheckpointResponse
+	(*AuditPublicKeyRequest)(nil),  // 38: sealsign.v1.AuditPublicKeyRequest
+	(*AuditPublicKeyResponse)(nil), // 39: sealsign.v1.AuditPublicKeyResponse
+	(*TestPolicyRequest)(nil),      // 40: sealsign.v1.TestPolicyRequest
+	(*TestPolicyResponse)(nil),     // 41: sealsign.v1.TestPolicyResponse
+	(*DoctorRequest)(nil),          // 42: sealsign.v1.DoctorRequest
+	(*DoctorResponse)(nil),         // 43: sealsign.v1.DoctorResponse
+	(*Finding)(nil),                // 44: sealsign.v1.Finding
+	(*ResetTimeRequest)(nil),       // 45: sealsign.v1.ResetTimeRequest
+	(*ResetTimeResponse)(nil),      // 46: sealsign.v1.ResetTimeResponse
+	(*timestamppb.Timestamp)(nil),  // 47: google.protobuf.Timestamp
 }
 var file_sealsign_v1_admin_proto_depIdxs = []int32{
-	40, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	47, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: sealsign.v1.StatusResponse.config:type_name -> sealsign.v1.ConfigStatus
 	3,  // 2: sealsign.v1.StatusResponse.tpm:type_name -> sealsign.v1.TPMStatus
 	5,  // 3: sealsign.v1.StatusResponse.audit:type_name -> sealsign.v1.AuditStatus
 	6,  // 4: sealsign.v1.StatusResponse.keys:type_name -> sealsign.v1.Key
 	4,  // 5: sealsign.v1.StatusResponse.store:type_name -> sealsign.v1.StoreStatus
-	40, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
-	40, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	47, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
+	47, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
 	7,  // 8: sealsign.v1.Key.versions:type_name -> sealsign.v1.KeyVersion
-	40, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
-	40, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
-	40, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
-	40, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
-	40, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
-	40, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
+	47, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	47, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
+	47, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
+	47, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
+	47, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
+	47, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
 	8,  // 15: sealsign.v1.KeyVersion.rights:type_name -> sealsign.v1.Rights
-	40, // 16: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
-	40, // 17: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
+	47, // 16: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
+	47, // 17: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
 	6,  // 18: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
 	6,  // 19: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
 	25, // 20: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
 	6,  // 21: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
-	2,  // 22: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
-	37, // 23: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
-	40, // 24: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
-	0,  // 25: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
-	9,  // 26: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
-	11, // 27: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
-	13, // 28: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
-	15, // 29: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
-	17, // 30: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
-	18, // 31: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
-	19, // 32: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
-	20, // 33: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
-	23, // 34: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
-	21, // 35: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
-	27, // 36: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
-	29, // 37: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
-	31, // 38: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
-	33, // 39: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
-	35, // 40: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
-	38, // 41: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
-	1,  // 42: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
-	10, // 43: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
-	12, // 44: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
-	14, // 45: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
-	16, // 46: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
-	26, // 47: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
-	26, // 48: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
-	26, // 49: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
-	26, // 50: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
-	24, // 51: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
-	22, // 52: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
-	28, // 53: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
-	30, // 54: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
-	32, // 55: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
-	34, // 56: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
-	36, // 57: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
-	39, // 58: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
-	42, // [42:59] is the sub-list for method output_type
-	25, // [25:42] is the sub-list for method input_type
-	25, // [25:25] is the sub-list for extension type_name
-	25, // [25:25] is the sub-list for extension extendee
-	0,  // [0:25] is the sub-list for field type_name
+	33, // 22: sealsign.v1.ImportersResponse.importers:type_name -> sealsign.v1.Importer
+	47, // 23: sealsign.v1.Importer.enrolled_at:type_name -> google.protobuf.Timestamp
+	2,  // 24: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
+	44, // 25: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
+	47, // 26: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
+	0,  // 27: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
+	9,  // 28: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
+	11, // 29: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
+	13, // 30: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
+	15, // 31: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
+	17, // 32: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
+	18, // 33: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
+	19, // 34: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
+	20, // 35: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
+	23, // 36: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
+	21, // 37: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
+	27, // 38: sealsign.v1.Admin.HostKey:input_type -> sealsign.v1.HostKeyRequest
+	29, // 39: sealsign.v1.Admin.EnrollImporter:input_type -> sealsign.v1.EnrollImporterRequest
+	30, // 40: sealsign.v1.Admin.ListImporters:input_type -> sealsign.v1.ListImportersRequest
+	31, // 41: sealsign.v1.Admin.RemoveImporter:input_type -> sealsign.v1.RemoveImporterRequest
+	34, // 42: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
+	36, // 43: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
+	38, // 44: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
+	40, // 45: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
+	42, // 46: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
+	45, // 47: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
+	1,  // 48: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
+	10, // 49: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
+	12, // 50: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
+	14, // 51: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
+	16, // 52: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
+	26, // 53: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 54: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 55: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
+	26, // 56: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
+	24, // 57: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
+	22, // 58: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
+	28, // 59: sealsign.v1.Admin.HostKey:output_type -> sealsign.v1.HostKeyResponse
+	32, // 60: sealsign.v1.Admin.EnrollImporter:output_type -> sealsign.v1.ImportersResponse
+	32, // 61: sealsign.v1.Admin.ListImporters:output_type -> sealsign.v1.ImportersResponse
+	32, // 62: sealsign.v1.Admin.RemoveImporter:output_type -> sealsign.v1.ImportersResponse
+	35, // 63: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
+	37, // 64: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
+	39, // 65: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
+	41, // 66: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
+	43, // 67: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
+	46, // 68: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
+	48, // [48:69] is the sub-list for method output_type
+	27, // [27:48] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_sealsign_v1_admin_proto_init() }
@@ -2696,7 +3068,7 @@ func file_sealsign_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sealsign_v1_admin_proto_rawDesc), len(file_sealsign_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   47,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

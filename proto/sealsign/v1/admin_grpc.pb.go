@@ -32,6 +32,10 @@ const (
 	Admin_RebindKey_FullMethodName      = "/sealsign.v1.Admin/RebindKey"
 	Admin_RecoverStore_FullMethodName   = "/sealsign.v1.Admin/RecoverStore"
 	Admin_Backup_FullMethodName         = "/sealsign.v1.Admin/Backup"
+	Admin_HostKey_FullMethodName        = "/sealsign.v1.Admin/HostKey"
+	Admin_EnrollImporter_FullMethodName = "/sealsign.v1.Admin/EnrollImporter"
+	Admin_ListImporters_FullMethodName  = "/sealsign.v1.Admin/ListImporters"
+	Admin_RemoveImporter_FullMethodName = "/sealsign.v1.Admin/RemoveImporter"
 	Admin_Reload_FullMethodName         = "/sealsign.v1.Admin/Reload"
 	Admin_Checkpoint_FullMethodName     = "/sealsign.v1.Admin/Checkpoint"
 	Admin_AuditPublicKey_FullMethodName = "/sealsign.v1.Admin/AuditPublicKey"
@@ -60,6 +64,12 @@ type AdminClient interface {
 	RecoverStore(ctx context.Context, in *RecoverStoreRequest, opts ...grpc.CallOption) (*RecoverStoreResponse, error)
 	// Backup streams a tar archive of the state folder and the config.
 	Backup(ctx context.Context, in *BackupRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[BackupPart], error)
+	// HostKey gives the document by which `sealsign key wrap` wraps credentials for this host.
+	HostKey(ctx context.Context, in *HostKeyRequest, opts ...grpc.CallOption) (*HostKeyResponse, error)
+	// EnrollImporter lets the owner of an SSH key wrap credentials for this host.
+	EnrollImporter(ctx context.Context, in *EnrollImporterRequest, opts ...grpc.CallOption) (*ImportersResponse, error)
+	ListImporters(ctx context.Context, in *ListImportersRequest, opts ...grpc.CallOption) (*ImportersResponse, error)
+	RemoveImporter(ctx context.Context, in *RemoveImporterRequest, opts ...grpc.CallOption) (*ImportersResponse, error)
 	Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error)
 	Checkpoint(ctx context.Context, in *CheckpointRequest, opts ...grpc.CallOption) (*CheckpointResponse, error)
 	AuditPublicKey(ctx context.Context, in *AuditPublicKeyRequest, opts ...grpc.CallOption) (*AuditPublicKeyResponse, error)
@@ -197,6 +207,46 @@ func (c *adminClient) Backup(ctx context.Context, in *BackupRequest, opts ...grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_BackupClient = grpc.ServerStreamingClient[BackupPart]
 
+func (c *adminClient) HostKey(ctx context.Context, in *HostKeyRequest, opts ...grpc.CallOption) (*HostKeyResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(HostKeyResponse)
+	err := c.cc.Invoke(ctx, Admin_HostKey_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) EnrollImporter(ctx context.Context, in *EnrollImporterRequest, opts ...grpc.CallOption) (*ImportersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportersResponse)
+	err := c.cc.Invoke(ctx, Admin_EnrollImporter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) ListImporters(ctx context.Context, in *ListImportersRequest, opts ...grpc.CallOption) (*ImportersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportersResponse)
+	err := c.cc.Invoke(ctx, Admin_ListImporters_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) RemoveImporter(ctx context.Context, in *RemoveImporterRequest, opts ...grpc.CallOption) (*ImportersResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ImportersResponse)
+	err := c.cc.Invoke(ctx, Admin_RemoveImporter_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *adminClient) Reload(ctx context.Context, in *ReloadRequest, opts ...grpc.CallOption) (*ReloadResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ReloadResponse)
@@ -277,6 +327,12 @@ type AdminServer interface {
 	RecoverStore(context.Context, *RecoverStoreRequest) (*RecoverStoreResponse, error)
 	// Backup streams a tar archive of the state folder and the config.
 	Backup(*BackupRequest, grpc.ServerStreamingServer[BackupPart]) error
+	// HostKey gives the document by which `sealsign key wrap` wraps credentials for this host.
+	HostKey(context.Context, *HostKeyRequest) (*HostKeyResponse, error)
+	// EnrollImporter lets the owner of an SSH key wrap credentials for this host.
+	EnrollImporter(context.Context, *EnrollImporterRequest) (*ImportersResponse, error)
+	ListImporters(context.Context, *ListImportersRequest) (*ImportersResponse, error)
+	RemoveImporter(context.Context, *RemoveImporterRequest) (*ImportersResponse, error)
 	Reload(context.Context, *ReloadRequest) (*ReloadResponse, error)
 	Checkpoint(context.Context, *CheckpointRequest) (*CheckpointResponse, error)
 	AuditPublicKey(context.Context, *AuditPublicKeyRequest) (*AuditPublicKeyResponse, error)
@@ -327,6 +383,18 @@ func (UnimplementedAdminServer) RecoverStore(context.Context, *RecoverStoreReque
 }
 func (UnimplementedAdminServer) Backup(*BackupRequest, grpc.ServerStreamingServer[BackupPart]) error {
 	return status.Error(codes.Unimplemented, "method Backup not implemented")
+}
+func (UnimplementedAdminServer) HostKey(context.Context, *HostKeyRequest) (*HostKeyResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method HostKey not implemented")
+}
+func (UnimplementedAdminServer) EnrollImporter(context.Context, *EnrollImporterRequest) (*ImportersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method EnrollImporter not implemented")
+}
+func (UnimplementedAdminServer) ListImporters(context.Context, *ListImportersRequest) (*ImportersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListImporters not implemented")
+}
+func (UnimplementedAdminServer) RemoveImporter(context.Context, *RemoveImporterRequest) (*ImportersResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RemoveImporter not implemented")
 }
 func (UnimplementedAdminServer) Reload(context.Context, *ReloadRequest) (*ReloadResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reload not implemented")
@@ -558,6 +626,78 @@ func _Admin_Backup_Handler(srv interface{}, stream grpc.ServerStream) error {
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type Admin_BackupServer = grpc.ServerStreamingServer[BackupPart]
 
+func _Admin_HostKey_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HostKeyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).HostKey(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_HostKey_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).HostKey(ctx, req.(*HostKeyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_EnrollImporter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(EnrollImporterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).EnrollImporter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_EnrollImporter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).EnrollImporter(ctx, req.(*EnrollImporterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_ListImporters_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListImportersRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ListImporters(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ListImporters_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ListImporters(ctx, req.(*ListImportersRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_RemoveImporter_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RemoveImporterRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RemoveImporter(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RemoveImporter_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RemoveImporter(ctx, req.(*RemoveImporterRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _Admin_Reload_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(ReloadRequest)
 	if err := dec(in); err != nil {
@@ -712,6 +852,22 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RecoverStore",
 			Handler:    _Admin_RecoverStore_Handler,
+		},
+		{
+			MethodName: "HostKey",
+			Handler:    _Admin_HostKey_Handler,
+		},
+		{
+			MethodName: "EnrollImporter",
+			Handler:    _Admin_EnrollImporter_Handler,
+		},
+		{
+			MethodName: "ListImporters",
+			Handler:    _Admin_ListImporters_Handler,
+		},
+		{
+			MethodName: "RemoveImporter",
+			Handler:    _Admin_RemoveImporter_Handler,
 		},
 		{
 			MethodName: "Reload",
