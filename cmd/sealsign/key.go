@@ -10,8 +10,8 @@ import (
 )
 
 func (a *app) keyCommand() *cobra.Command {
-	return group("key", "manage keys: import, generate, rotate, suspend, revoke", "  sealsign key list",
-		a.keyImportCommand(), a.keyGenerateCommand(), a.keyRotateCommand(), a.keyListCommand(), a.keyShowCommand(), a.keyPublicCommand(),
+	return group("key", "manage keys: import, wrap, generate, rotate, suspend, revoke", "  sealsign key list",
+		a.keyImportCommand(), a.keyWrapCommand(), a.keyGenerateCommand(), a.keyRotateCommand(), a.keyListCommand(), a.keyShowCommand(), a.keyPublicCommand(),
 		a.keySuspendCommand(), a.keyResumeCommand(), a.keyRevokeCommand(), a.keyRebindCommand())
 }
 
