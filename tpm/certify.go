@@ -69,7 +69,8 @@ func (a *Attestor) CertifyStorageKey(ctx context.Context, qualifying []byte) (*C
 			return err
 		}
 		statement = rsp.CertifyInfo.Bytes()
-		digest, ok := sha256.Sum256(statement), false
+		digest := sha256.Sum256(statement)
+		var ok bool
 		if raw, ok = verified(a.Public(), digest[:], rsp.Signature); !ok {
 			return fault.New(fault.TPMUnavailable, "the TPM made a signature that its public key doesn't confirm")
 		}

@@ -92,5 +92,5 @@ func (w *Wrapped) Hash() crypto.Hash {
 	return 0
 }
 
-// Sealed: a secret to unseal, and no key.
+// Sealed tells whether it is a secret to unseal, and no key.
 func (w *Wrapped) Sealed() bool { return w.file.sealed }

@@ -136,7 +136,7 @@ func printable(text []byte) bool {
 
 func spaceAround(text []byte) bool { return len(bytes.TrimSpace(text)) != len(text) }
 
-// encode writes the JSON object that ParseStored reads, into guarded memory.
+// Encode writes the JSON object that ParseStored reads, into guarded memory.
 func (c *Credential) Encode() (*secmem.Buffer, error) {
 	size := len("{}")
 	for _, f := range c.fields() {

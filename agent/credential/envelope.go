@@ -20,7 +20,7 @@ const (
 	nonceSize = 12
 )
 
-// ErrChanged: what was sealed, or what it is bound to, is not as it was.
+// ErrChanged says that what was sealed, or what it is bound to, is not as it was.
 var ErrChanged = errors.New("it was changed after it was sealed")
 
 // Sealed is a credential's JSON, encrypted with AES-256-GCM.
@@ -29,7 +29,7 @@ type Sealed struct {
 	Ciphertext []byte `json:"ciphertext"`
 }
 
-// Valid: it has the form that Seal gives.
+// Valid tells whether it has the form that Seal gives.
 func (s *Sealed) Valid() bool { return len(s.Nonce) == nonceSize && len(s.Ciphertext) > 0 }
 
 // Seal encrypts the credential, which it neither changes nor wipes, under a new key,

@@ -16,6 +16,8 @@ import (
 const (
 	// maxImporters is far more people than should bring keys to a host.
 	maxImporters = 1000
+	// dsa is a type of key that is too short to be safe.
+	dsa = "ssh-dss"
 	// maxPublicKey is the most bytes of a public key file: RSA of 16384 bits has 3 KiB.
 	maxPublicKey = 16 << 10
 )
@@ -143,7 +145,7 @@ func importerKey(text []byte) (ssh.PublicKey, error) {
 	case len(options) > 0 || len(bytes.TrimSpace(rest)) > 0:
 		return nil, bad("it is more than one public key")
 	}
-	if _, certificate := key.(*ssh.Certificate); certificate || key.Type() == ssh.InsecureKeyAlgoDSA {
+	if _, certificate := key.(*ssh.Certificate); certificate || key.Type() == dsa {
 		return nil, bad("keys of the type " + key.Type() + " aren't taken")
 	}
 	if weakRSA(key) {

@@ -49,7 +49,12 @@ func (r *Ring) ImportWrapped(ctx context.Context, name string, b *wrap.Blob, inb
 	if err != nil {
 		return 0, err
 	}
-	defer c.key.unlock()
+	defer func() {
+		c.key.unlock()
+		if err == nil {
+			err = r.awaitTrial(ctx, c.key, number)
+		}
+	}()
 	importer, err := c.accept(b)
 	if err != nil {
 		return 0, err

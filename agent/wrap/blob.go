@@ -224,7 +224,7 @@ func (b *Blob) encode() ([]byte, error) {
 	return append(text, pem.EncodeToMemory(&pem.Block{Type: signaturePEM, Bytes: b.signature.Marshal()})...), nil
 }
 
-// LooksWhole: it ends as a blob does, or has as much as one can have.
+// LooksWhole tells whether data ends as a blob does, or is as long as one can be.
 func LooksWhole(data []byte) bool {
 	return len(data) > MaxBlob || bytes.HasSuffix(data, []byte("-----END "+signaturePEM+"-----\n"))
 }
