@@ -8,7 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/sealsign/sealsign/agent/wrap"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -88,6 +90,8 @@ type interrupted struct {
 	do      func(*testing.T, *Ring) error
 	// before and after are how the key may be found afterwards.
 	before, after string
+	// then, where it isn't nil, looks at what else is to be whole or absent.
+	then func(t *testing.T, r *Ring, done bool)
 }
 
 // standing describes a key: who signs, and the states of its versions.
@@ -125,34 +129,53 @@ func TestStoppedAtEachWriteAChangeIsWholeOrAbsent(t *testing.T) {
 	made := func(t *testing.T, r *Ring) { _, _, err := r.Generate(t.Context(), "main"); must(t, err) }
 
 	nothing := func(*testing.T, *Ring) {}
+	alice, created := newImporter(t), time.Date(2026, 11, 23, 11, 0, 0, 0, time.UTC)
+	enrolled := func(t *testing.T, r *Ring) { must(t, r.EnrollImporter("alice", alice.public())) }
+	wrapped := func(t *testing.T, r *Ring) *wrap.Blob {
+		return alice.wraps(t, r.device.Load(), main, created, hmacCredential("alpha"))
+	}
+	// What was wrapped can come again just as long as its version hasn't come.
+	takenWith := func(t *testing.T, r *Ring, done bool) {
+		if _, err := r.ImportWrapped(t.Context(), "main", wrapped(t, r), true); errors.Is(err, fault.WrappedReplayed) != done || !done && err != nil {
+			t.Errorf("done: %t, and then %v", done, err)
+		}
+	}
 	for what, c := range map[string]interrupted{
-		"first import":      {main, nothing, main, importing("alpha"), "KEY_EMPTY: ", "version 1: active"},
-		"import":            {main, first, main, importing("beta"), "version 1: active", "version 2: retired active"},
-		"import as pending": {main, first, one, importing("beta"), "version 1: active", "version 1: active pending"},
+		"first import":      {main, nothing, main, importing("alpha"), "KEY_EMPTY: ", "version 1: active", nil},
+		"import":            {main, first, main, importing("beta"), "version 1: active", "version 2: retired active", nil},
+		"import as pending": {main, first, one, importing("beta"), "version 1: active", "version 1: active pending", nil},
 		"switch": {main, both, one, func(t *testing.T, r *Ring) error {
 			_, err := r.settle(t.Context(), r.keys["main"])
 			return err
-		}, "version 1: active retired", "version 1: active retired"},
+		}, "version 1: active retired", "version 1: active retired", nil},
 		"suspend": {main, first, main, func(_ *testing.T, r *Ring) error {
 			return r.Suspend("main", false)
-		}, "version 1: active", "KEY_SUSPENDED: active"},
+		}, "version 1: active", "KEY_SUSPENDED: active", nil},
 		"revoke": {main, both, main, func(_ *testing.T, r *Ring) error {
 			return r.Revoke("main", 2)
-		}, "version 2: retired active", "KEY_REVOKED: retired revoked"},
+		}, "version 2: retired active", "KEY_REVOKED: retired revoked", nil},
 		"revoke all": {main, both, main, func(_ *testing.T, r *Ring) error {
 			return r.Revoke("main", 0)
-		}, "version 2: retired active", "KEY_REVOKED: revoked revoked"},
+		}, "version 2: retired active", "KEY_REVOKED: revoked revoked", nil},
 		"rebind": {main, first, moved, func(t *testing.T, r *Ring) error {
 			return r.Rebind(t.Context(), "main")
-		}, "KEY_REBIND_REQUIRED: active", "version 1: active"},
+		}, "KEY_REBIND_REQUIRED: active", "version 1: active", nil},
 		"generate": {generated, nothing, generated, func(t *testing.T, r *Ring) error {
 			_, _, err := r.Generate(t.Context(), "main")
 			return err
-		}, "KEY_EMPTY: ", "KEY_PENDING: pending"},
+		}, "KEY_EMPTY: ", "KEY_PENDING: pending", nil},
 		"complete": {generated, made, generated, func(t *testing.T, r *Ring) error {
 			_, err := r.Import(t.Context(), "main", []byte(`{"api_key":"id"}`))
 			return err
-		}, "KEY_PENDING: pending", "version 1: active"},
+		}, "KEY_PENDING: pending", "version 1: active", nil},
+		"wrapped import": {main, enrolled, main, func(t *testing.T, r *Ring) error {
+			_, err := r.ImportWrapped(t.Context(), "main", wrapped(t, r), false)
+			return err
+		}, "KEY_EMPTY: ", "version 1: active", takenWith},
+		"import by the inbox": {main, enrolled, main, func(t *testing.T, r *Ring) error {
+			_, err := r.ImportWrapped(t.Context(), "main", wrapped(t, r), true)
+			return err
+		}, "KEY_EMPTY: ", "KEY_PENDING: pending", takenWith},
 	} {
 		t.Run(what, func(t *testing.T) {
 			p := newPlace(t)
@@ -187,6 +210,9 @@ func (c *interrupted) stopAt(t *testing.T, p *place, n int) bool {
 		}
 		checkOrder(t, k.log)
 		return false
+	}
+	if c.then != nil {
+		c.then(t, r, got == c.after)
 	}
 	if got != c.before && got != c.after {
 		t.Fatalf("stopped at %v: %q; want %q or %q", k.log, got, c.before, c.after)
