@@ -15,9 +15,9 @@ import (
 	"github.com/sealsign/sealsign/tpm"
 )
 
-// createdAhead is how far an importer's clock may be ahead of this host's. Beyond it a
+// createdAhead is how far an importer's clock, often a laptop's, may be ahead. Beyond it a
 // credential isn't taken: none that is wrapped by a right clock would be newer.
-const createdAhead = 2 * time.Second
+const createdAhead = 5 * time.Minute
 
 // taken is the newest wrapped credential of a key. An older one isn't taken any more,
 // nor the same again.

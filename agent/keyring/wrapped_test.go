@@ -156,7 +156,7 @@ func TestWrappedRefusals(t *testing.T) {
 		"of another encoding":     {alice.wraps(t, p.device, spec, now, hmacCredential("YQ=="), binding(func(b *wrap.Binding) { b.SecretEncoding = "base64" })), fault.WrappedMismatch, "secret encoding"},
 		"for another CA":          {alice.wraps(t, p.device, spec, now, text, binding(func(b *wrap.Binding) { b.CA = "00" })), fault.WrappedMismatch, "CA"},
 		"with another template":   {alice.wraps(t, p.device, spec, now, text, binding(func(b *wrap.Binding) { b.Template = "{body}" })), fault.WrappedMismatch, "template"},
-		"made in the future":      {alice.wraps(t, p.device, spec, now.Add(3*time.Second), text), fault.ClockSkew, "not come yet"},
+		"made in the future":      {alice.wraps(t, p.device, spec, now.Add(6*time.Minute), text), fault.ClockSkew, "not come yet"},
 		"with a passphrase more":  {alice.wraps(t, p.device, spec, now, []byte(`{"api_key":"k","secret":"s","passphrase":"p"}`)), fault.BadRequest, "takes none"},
 		"of a key that isn't one": {alice.wraps(t, p.device, hmacSpec("nobodys"), now, text), fault.KeyUnknown, "no key nobodys"},
 	} {
