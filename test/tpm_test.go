@@ -55,6 +55,6 @@ roles = ["all"]
 	says(t, d, "TPM_UNAVAILABLE", sealed...)
 	says(t, d, "TPM_UNAVAILABLE", resident...)
 	says(t, d, "", "key", "suspend", "resident")
-	says(t, d, "", "key", "resume", "resident")
+	says(t, d, "TPM_UNAVAILABLE", "key", "resume", "resident") // it is resumed, and says why it can't sign yet
 	back()
 }
