@@ -289,9 +289,10 @@ func (a *Agent) reload() (changed bool, err error) {
 		err = restartNeeded(a.setup.Load().config, loaded)
 	}
 	if err != nil {
-		a.badConfig.Store(&err)
-		a.logger.Error("the config is refused, and the one before stays in force", "path", a.opts.Config, "error", err)
-		return false, errors.Join(err, a.recordAdmin("config.refused", err))
+		why := err // the result is written to again
+		a.badConfig.Store(&why)
+		a.logger.Error("the config is refused, and the one before stays in force", "path", a.opts.Config, "error", why)
+		return false, errors.Join(why, a.recordAdmin("config.refused", why))
 	}
 	if loaded.Same(a.setup.Load().config) {
 		a.badConfig.Store(nil)
