@@ -104,6 +104,19 @@ func TestRecoveryOfAnOlderState(t *testing.T) {
 	signsWith(t, r, "main", "alpha")
 }
 
+// What a newer sealsign wrote is left alone.
+func TestANewerStateIsNotRecovered(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	r.Close()
+	data, err := os.ReadFile(r.store.manifest())
+	must(t, err)
+	must(t, os.WriteFile(r.store.manifest(), bytes.Replace(data, []byte(`"format":1`), []byte(`"format":2`), 1), 0o600))
+	_, err = p.open(hmacSpec("main")).Recover(t.Context())
+	refused(t, err, fault.StoreUntrusted, newerHint)
+}
+
 // Without a manifest every file counts as pending, and what is killed in a recovery
 // is recovered again.
 func TestRecoveryStoppedAtEachWrite(t *testing.T) {

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"os"
 	"slices"
@@ -19,14 +20,18 @@ type Recovered struct {
 // Recover accepts a state folder that isn't the newest of this host's: one from a
 // backup, or one whose TPM was cleared or replaced. Nobody knows which of its
 // versions were revoked since, so all of them become pending, and sign only once
-// the config names them, and importers are to be enrolled again; what it says is revoked stays so. It refuses where there is
-// nothing to recover, with STORE_UNAVAILABLE where the disk doesn't take it, and
+// the config names them, and importers are to be enrolled again; what it says is
+// revoked stays so. It refuses where there is nothing to recover, where a newer
+// sealsign wrote the state, with STORE_UNAVAILABLE where the disk doesn't take it, and
 // TPM_UNAVAILABLE. What another TPM sealed can't be opened any more, and is to be
 // imported again.
 func (r *Ring) Recover(ctx context.Context) ([]Recovered, error) {
-	if err := r.usable(); err == nil {
+	switch err := r.usable(); {
+	case err == nil:
 		return nil, fault.New(fault.BadRequest, "the store is in order: there is nothing to recover").
 			WithHint("sealsign status")
+	case !errors.Is(err, fault.StoreUntrusted) || errors.Is(err, errNewer):
+		return nil, err
 	}
 	r.saving.Lock()
 	defer r.saving.Unlock()
