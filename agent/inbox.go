@@ -211,9 +211,16 @@ func passing(err error) bool {
 	return reason.Class() == fault.Unavailable && reason != fault.ClockSkew
 }
 
-// refuse moves a file away, with the reason beside it.
+// refuse moves a file away, with the reason beside it, which is whole before the file
+// is gone.
 func (i *inbox) refuse(name string, why *fault.Error) error {
 	to := filepath.Join(i.refused(), name)
 	text := fmt.Sprintf("%s: %s\n%s\n", why.Reason, why.Message, cmp.Or(why.Hint, "sealsign audit tail"))
-	return errors.Join(os.Rename(filepath.Join(i.dir, name), to), os.WriteFile(to+".reason", []byte(text), 0o600))
+	if err := os.WriteFile(to+".reason.new", []byte(text), 0o600); err != nil {
+		return err
+	}
+	if err := os.Rename(to+".reason.new", to+".reason"); err != nil {
+		return err
+	}
+	return os.Rename(filepath.Join(i.dir, name), to)
 }
