@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -23,10 +22,10 @@ import (
 func BenchmarkStart(b *testing.B) {
 	for _, keys := range []int{10, 1000, 10_000} {
 		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
-			d := daemontest.Start(b, manyKeys(keys, 0)+fmt.Sprintf("[callers.me]\nuid = %d\nroles = [\"all\"]\n", os.Getuid()))
+			chosen := strings.ReplaceAll(manyKeys(keys, 0), "probe = ", "version = 1\nprobe = ")
+			d := daemontest.Start(b, chosen+fmt.Sprintf("[callers.me]\nuid = %d\nroles = [\"all\"]\n", os.Getuid()))
 			imports(b, d, 1)
-			d.Stop()
-			multiply(b, d.State, keys)
+			multiply(b, d, keys)
 			bin, err := daemontest.Build()
 			if err != nil {
 				b.Fatal(err)
@@ -43,28 +42,18 @@ func BenchmarkStart(b *testing.B) {
 	}
 }
 
-// multiply makes of a state folder with one key one with so many. That the
-// others' files are the first one's copies shows when they are loaded, which a
-// start doesn't wait for.
-func multiply(b *testing.B, state string, keys int) {
+// multiply makes of a daemon with one key a stopped one with so many: what has files
+// and no manifest is a state to recover. That the others' files are the first one's
+// copies shows when they are loaded, which a start doesn't wait for.
+func multiply(b *testing.B, d *daemontest.Daemon, keys int) {
 	b.Helper()
-	path := filepath.Join(state, "manifest.json")
-	text, err := os.ReadFile(path)
+	d.Stop()
+	version, err := os.ReadFile(filepath.Join(d.State, "keys", keyName(0), "1.tpm"))
 	if err != nil {
 		b.Fatal(err)
 	}
-	var manifest map[string]any
-	if err := json.Unmarshal(text, &manifest); err != nil {
-		b.Fatal(err)
-	}
-	version, err := os.ReadFile(filepath.Join(state, "keys", keyName(0), "1.tpm"))
-	if err != nil {
-		b.Fatal(err)
-	}
-	all := manifest["keys"].(map[string]any)
 	for i := 1; i < keys; i++ {
-		all[keyName(i)] = all[keyName(0)]
-		folder := filepath.Join(state, "keys", keyName(i))
+		folder := filepath.Join(d.State, "keys", keyName(i))
 		if err := os.Mkdir(folder, 0o700); err != nil {
 			b.Fatal(err)
 		}
@@ -72,12 +61,12 @@ func multiply(b *testing.B, state string, keys int) {
 			b.Fatal(err)
 		}
 	}
-	if text, err = json.Marshal(manifest); err == nil {
-		err = os.WriteFile(path, text, 0o600)
-	}
-	if err != nil {
+	if err := os.Remove(filepath.Join(d.State, "manifest.json")); err != nil {
 		b.Fatal(err)
 	}
+	d.Restart()
+	d.Must("store", "recover", "--yes")
+	d.Stop()
 }
 
 func startOnce(b *testing.B, program string, d *daemontest.Daemon) (ready, signed time.Duration) {
