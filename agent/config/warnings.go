@@ -100,9 +100,15 @@ func (r *remarks) add(key, before, after string) {
 	r.keys[one] = append(r.keys[one], key)
 }
 
+// mostNamed is how many keys a warning names: it is one line of the daemon's log.
+const mostNamed = 100
+
 func keyNames(keys []string) string {
-	if len(keys) == 1 {
+	switch {
+	case len(keys) == 1:
 		return "key " + keys[0]
+	case len(keys) > mostNamed:
+		return fmt.Sprintf("keys %s and %d more", strings.Join(keys[:mostNamed], ", "), len(keys)-mostNamed)
 	}
 	return "keys " + strings.Join(keys, ", ")
 }
