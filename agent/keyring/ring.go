@@ -182,6 +182,8 @@ func (r *Ring) Close() {
 	r.tasks.Wait()
 	r.saving.Lock()
 	defer r.saving.Unlock()
+	r.reading.Lock() // who proves the manifest ends first, and nobody begins
+	defer r.reading.Unlock()
 	if r.anchor != nil {
 		r.anchor.wipe()
 	}

@@ -45,6 +45,9 @@ func (r *Ring) readState() (*manifest, *manifestFile, error) {
 func (r *Ring) usable() error {
 	r.reading.Lock()
 	defer r.reading.Unlock()
+	if r.ctx.Err() != nil {
+		return errStopping()
+	}
 	r.mu.RLock()
 	err, triedAt := r.unusable, r.triedAt
 	r.mu.RUnlock()

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"slices"
@@ -166,7 +167,7 @@ func (u *Use) Sign(ctx context.Context, dst, message []byte) ([]byte, error) {
 		signed, err = u.signInMemory(dst, message)
 	}
 	if err != nil {
-		return nil, err
+		return nil, cmp.Or(u.Valid(), err) // a version that is ended meanwhile has lost what signs
 	}
 	if err := u.Valid(); err != nil {
 		clear(signed[len(dst):])
