@@ -2,6 +2,7 @@ package agent
 
 import (
 	"archive/tar"
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -16,14 +17,14 @@ import (
 // Backup writes a tar archive of what is worth keeping to w: under state/ the sealed
 // keys, what proves them, the log and the ledger, under config/ the config. Nothing in
 // it opens anywhere but in this TPM, except what `recovery` encrypted to offline keys.
-// No key is imported or switched meanwhile.
 func (a *Agent) Backup(who *caller.Caller, w io.Writer) error {
 	return a.act(who, "backup", "", func() (int, error) {
+		dir := a.setup.Load().config.Agent.StateDir
+		err := a.archiveStore(w, dir)
 		archive := tar.NewWriter(w)
-		c := a.setup.Load().config
-		err := a.ring.Still(func() error {
-			return archiveState(archive, c.Agent.StateDir)
-		})
+		if err == nil {
+			err = archiveLog(archive, dir)
+		}
 		if err == nil {
 			err = archiveConfig(archive, a.opts.Config)
 		}
@@ -34,20 +35,39 @@ func (a *Agent) Backup(who *caller.Caller, w io.Writer) error {
 	})
 }
 
-// notKept are the files of the state folder that mean nothing elsewhere.
-var notKept = map[string]bool{"lock": true, "ledger.lock": true, "inbox": true, "audit/reserve": true}
+// notStore are the files of the state folder that change on their own, or mean nothing
+// elsewhere.
+var notStore = []string{"lock", "ledger.lock", "inbox", "audit", "ledger"}
+
+// archiveStore writes the keys and what proves them, between two changes of them. It
+// holds them in memory first: who is slow to take a backup must not keep a suspension
+// or a switch from being written.
+func (a *Agent) archiveStore(w io.Writer, dir string) error {
+	var held bytes.Buffer
+	err := a.ring.Still(func() error {
+		part := tar.NewWriter(&held)
+		err := archiveFolder(part, "state", dir, func(name string) bool { return slices.Contains(notStore, name) })
+		return errors.Join(err, part.Flush()) // not its end: more follows
+	})
+	if err == nil {
+		_, err = w.Write(held.Bytes())
+	}
+	return err
+}
 
 // logFirst are archived before the log's segments, which grow meanwhile: there must be
 // no checkpoint over records that the archive lacks.
-var logFirst = []string{"audit/checkpoints", "audit/hashes"}
+var logFirst = []string{"checkpoints", "hashes"}
 
-func archiveState(archive *tar.Writer, dir string) error {
+func archiveLog(archive *tar.Writer, dir string) error {
+	folder := filepath.Join(dir, "audit")
 	for _, name := range logFirst {
-		if err := archiveFile(archive, "state/"+name, filepath.Join(dir, name)); err != nil {
+		if err := archiveFile(archive, "state/audit/"+name, filepath.Join(folder, name)); err != nil {
 			return err
 		}
 	}
-	return archiveFolder(archive, "state", dir, func(name string) bool { return notKept[name] || slices.Contains(logFirst, name) })
+	err := archiveFolder(archive, "state/audit", folder, func(name string) bool { return name == "reserve" || slices.Contains(logFirst, name) })
+	return errors.Join(err, archiveFile(archive, "state/ledger", filepath.Join(dir, "ledger")))
 }
 
 func archiveConfig(archive *tar.Writer, path string) error {
