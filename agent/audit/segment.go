@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -35,6 +36,10 @@ func segments(dir string) ([]int, error) {
 	}
 	slices.Sort(numbers)
 	return numbers, nil
+}
+
+func noLog(dir string) error {
+	return fmt.Errorf("there is no audit log in %s: %w", dir, fs.ErrNotExist)
 }
 
 var (

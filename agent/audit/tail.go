@@ -22,6 +22,9 @@ func Tail(ctx context.Context, dir string, n int, follow bool, w io.Writer) erro
 	if err := t.find(n); err != nil {
 		return err
 	}
+	if t.segment == 0 && !follow {
+		return noLog(dir)
+	}
 	for {
 		if err := t.copy(); err != nil {
 			return err

@@ -128,7 +128,7 @@ func (v *verifier) run() error {
 		return err
 	}
 	if len(numbers) == 0 && v.known == 0 && notes.Size() == 0 {
-		return fmt.Errorf("there is no audit log in %s: %w", v.dir, fs.ErrNotExist)
+		return noLog(v.dir)
 	}
 	torn, err := filepath.Glob(filepath.Join(globEscape(v.dir), "*.torn"))
 	if err != nil {
