@@ -87,7 +87,7 @@ func (c *conn) hash(message []byte) (ticket tpm2.TPMTTKHashCheck, err error) {
 		}
 		return rsp.Validation, nil
 	}
-	c.makeRoom(1) // the key was used last, so it stays
+	c.makeRoom() // the key was used last, so it stays
 	started, err := tpm2.HashSequenceStart{HashAlg: tpm2.TPMAlgSHA256}.Execute(c)
 	if err != nil {
 		return ticket, err

@@ -38,8 +38,10 @@ func TestBus(t *testing.T) {
 		"NV data":         random(t, 32),
 		"HMAC'd message":  random(t, 200),
 		"long message":    random(t, 1024), // the first piece of it
+		"activated":       random(t, tpm.MaxActivation),
 		"the HMAC itself": nil,
 	}
+	ek := endorsement(t, o, tpmtest.P256)
 	d := open(t, o)
 	ctx, auth := t.Context(), secrets["a key's auth"]
 
@@ -71,6 +73,8 @@ func TestBus(t *testing.T) {
 		t.Fatal(err)
 	}
 	must[[]byte](t)(d.NVRead(ctx, dataIndex, nvAuth))
+
+	must[[]byte](t)(activate(t, d, ek, must[*tpm.CredentialBlob](t)(ek.MakeCredential(storageKey(t, d), secrets["activated"]))))
 
 	for name, secret := range secrets {
 		if at := bytes.Index(bus.Bytes(), secret[:min(len(secret), 16)]); at >= 0 {

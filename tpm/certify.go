@@ -17,8 +17,8 @@ import (
 // Certification is a TPM's word for its storage root key: that the key is a primary
 // one of its owner hierarchy, given with a restricted key below it, which signs
 // nothing but what the TPM itself says. Whether that key is in a TPM at all is for
-// whoever knows it, by its checkpoints for example; an endorsement certificate alone
-// doesn't say it, without an exchange with the TPM (part 1, 9.5.3.3).
+// whoever knows it, by its checkpoints for example; or for the TPM's maker: see
+// [EndorsementKey.MakeCredential].
 type Certification struct {
 	Attestor  []byte `json:"attestor"`  // TPMT_PUBLIC of the key that signs
 	Statement []byte `json:"statement"` // TPMS_ATTEST
@@ -140,36 +140,4 @@ func (c *Certification) verify(key *StorageKey, qualifying []byte) (*ecdsa.Publi
 func qualified(parent, name []byte) []byte {
 	sum := sha256.Sum256(slices.Concat(parent, name))
 	return append(slices.Clone(name[:2]), sum[:]...)
-}
-
-// The NV indexes of the endorsement key's certificates, for RSA-2048 and P-256 (TCG EK
-// Credential Profile 2.5, 2.2.1.4 and 2.2.1.5).
-var endorsementIndexes = []tpm2.TPMHandle{0x01c00002, 0x01c0000a}
-
-// EndorsementCertificates reads the X.509 certificates (DER) that the maker of the TPM
-// has put into it. Many have none, software ones hardly ever.
-func (d *Device) EndorsementCertificates(ctx context.Context) (found [][]byte, err error) {
-	for _, index := range endorsementIndexes {
-		var data []byte
-		err := d.do(ctx, "reading an endorsement certificate", func(c *conn) (err error) {
-			data, err = c.nvRead(index, nil)
-			return err
-		})
-		if errors.Is(err, fault.TPMUnavailable) && d.Healthy() != nil {
-			return nil, err
-		}
-		if certificate := certificateIn(data); err == nil && certificate != nil {
-			found = append(found, certificate)
-		}
-	}
-	return found, nil
-}
-
-// certificateIn cuts off what fills the index after the certificate.
-func certificateIn(data []byte) []byte {
-	var value asn1.RawValue
-	if _, err := asn1.Unmarshal(data, &value); err != nil || value.Tag != asn1.TagSequence {
-		return nil
-	}
-	return value.FullBytes
 }

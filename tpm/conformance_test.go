@@ -36,6 +36,7 @@ var conformance = []struct {
 	{"wrapped RSA and P-256 keys", testWrappedKeys},
 	{"a changed wrapped file is refused", testWrappedChanged},
 	{"a certified sealing key", testCertified},
+	{"an activated credential", testActivated},
 	{"counter", testCounter},
 	{"NV data", testNVData},
 	{"many callers, some of them impatient", testImpatient},

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/internal/tpmtest"
 	"github.com/sealsign/sealsign/tpm"
 )
 
@@ -146,4 +147,61 @@ func testCertified(t *testing.T, o tpm.Options) {
 	if err := attestor.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// endorsement is a TPM's endorsement key, as its certificate has it.
+func endorsement(t testing.TB, o tpm.Options, kind tpmtest.Kind) *tpm.EndorsementKey {
+	t.Helper()
+	opened := o
+	opened.Dial = func() (tpm.Transport, error) { return tpm.DialForTest(o) } // the kernel's device too
+	return must[*tpm.EndorsementKey](t)(tpm.NewEndorsementKey(tpmtest.EndorsementKey(t, opened, kind)))
+}
+
+func activate(t testing.TB, d *tpm.Device, ek *tpm.EndorsementKey, blob *tpm.CredentialBlob) ([]byte, error) {
+	t.Helper()
+	dst := make([]byte, tpm.MaxActivation)
+	n, err := d.ActivateCredential(t.Context(), ek, blob, dst)
+	return dst[:n], err
+}
+
+func testActivated(t *testing.T, o tpm.Options) {
+	kinds := map[string]*tpm.EndorsementKey{"RSA-2048": endorsement(t, o, tpmtest.RSA2048), "P-256": endorsement(t, o, tpmtest.P256)}
+	d := open(t, o)
+	// Keys that are loaded make room for the endorsement key, and work on.
+	loaded := []*tpm.Key{hmacKey(t, d, sha256.New, []byte("first")), hmacKey(t, d, sha256.New, []byte("second"))}
+	target := storageKey(t, d)
+	for name, ek := range kinds {
+		for _, size := range []int{1, tpm.MaxActivation} {
+			for _, key := range loaded {
+				must[[]byte](t)(key.HMAC(t.Context(), []byte("message")))
+			}
+			secret := random(t, size)
+			blob := must[*tpm.CredentialBlob](t)(ek.MakeCredential(target, secret))
+			if got, err := activate(t, d, ek, blob); err != nil || !bytes.Equal(got, secret) {
+				t.Errorf("%s: of %d bytes: %x, %v", name, size, got, err)
+			}
+			if size > 1 {
+				_, err := d.ActivateCredential(t.Context(), ek, blob, make([]byte, size-1))
+				wants(t, err, fault.WrappedMismatch, "bytes")
+			}
+		}
+		for _, size := range []int{0, tpm.MaxActivation + 1} {
+			_, err := ek.MakeCredential(target, make([]byte, size))
+			wants(t, err, fault.InternalError)
+		}
+		blob := must[*tpm.CredentialBlob](t)(ek.MakeCredential(target, random(t, 32)))
+		for i := 0; i < len(blob.IDObject); i += 7 {
+			changed := &tpm.CredentialBlob{IDObject: bytes.Clone(blob.IDObject), Secret: blob.Secret}
+			changed.IDObject[i] ^= 1
+			_, err := activate(t, d, ek, changed)
+			wants(t, err, fault.WrappedMismatch, "--endorsed-by")
+		}
+		_, err := activate(t, d, ek, &tpm.CredentialBlob{IDObject: make([]byte, 70), Secret: make([]byte, 257)})
+		wants(t, err, fault.WrappedMismatch)
+		_, err = activate(t, d, ek, new(tpm.CredentialBlob))
+		wants(t, err, fault.WrappedMismatch)
+	}
+	blob := must[*tpm.CredentialBlob](t)(kinds["P-256"].MakeCredential(target, random(t, 32)))
+	_, err := activate(t, d, kinds["RSA-2048"], blob)
+	wants(t, err, fault.WrappedMismatch)
 }

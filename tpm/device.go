@@ -38,6 +38,8 @@ type Options struct {
 	SRKName []byte
 	// OwnerAuth authorizes making the SRK and defining NV indexes.
 	OwnerAuth []byte
+	// EndorsementAuth authorizes making and using the endorsement key.
+	EndorsementAuth []byte
 	// NVBase is the handle of NV index 0; 0 is DefaultNVBase.
 	NVBase uint32
 	// Dial replaces Device in tests.

@@ -92,8 +92,11 @@ func TestHealed(t *testing.T) {
 		return answer, err
 	}
 	o := tpmtest.Simulator(t)
+	ek := endorsement(t, o, tpmtest.P256)
 	for name, meet := range faults {
-		for _, code := range []tpm2.TPMCC{tpm2.TPMCCHMAC, tpm2.TPMCCLoad, tpm2.TPMCCStartAuthSession, tpm2.TPMCCUnseal, tpm2.TPMCCFlushContext} {
+		for _, code := range []tpm2.TPMCC{
+			tpm2.TPMCCHMAC, tpm2.TPMCCLoad, tpm2.TPMCCStartAuthSession, tpm2.TPMCCUnseal, tpm2.TPMCCFlushContext, tpm2.TPMCCActivateCredential,
+		} {
 			if name == changed && (code == tpm2.TPMCCStartAuthSession || code == tpm2.TPMCCFlushContext) {
 				continue // it has no authorization; TestSpoiledSession
 			}
@@ -107,6 +110,10 @@ func TestHealed(t *testing.T) {
 				f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), []byte("sealed")))
 				if got, err := unseal(t, d, f); err != nil || string(got) != "sealed" {
 					t.Errorf("unsealing gives %q, %v", got, err)
+				}
+				blob := must[*tpm.CredentialBlob](t)(ek.MakeCredential(storageKey(t, d), []byte("released")))
+				if got, err := activate(t, d, ek, blob); err != nil || string(got) != "released" {
+					t.Errorf("activating gives %q, %v", got, err)
 				}
 				if err := d.Healthy(); err != nil {
 					t.Error(err)
@@ -356,9 +363,10 @@ func TestTooLong(t *testing.T) {
 // for right.
 func TestGarbled(t *testing.T) {
 	o := tpmtest.Simulator(t)
+	ek := endorsement(t, o, tpmtest.P256)
 	for seed := range uint64(100) {
 		r := mathrand.New(mathrand.NewPCG(seed, 0))
-		left := int(r.Uint64N(45)) // commands until it happens
+		left := int(r.Uint64N(55)) // commands until it happens
 		garbled := bending(t, o, func(_ tpm2.TPMCC, command []byte, send sender) ([]byte, error) {
 			answer, err := send(command)
 			if left--; left == 0 {
@@ -389,6 +397,12 @@ func TestGarbled(t *testing.T) {
 		if f, err := d.Seal(t.Context(), []byte("sealed")); err == nil {
 			if got, err := unseal(t, d, f); err == nil && string(got) != "sealed" {
 				t.Errorf("seed %d: unsealing gives %q", seed, got)
+			}
+		}
+		if key, err := d.StorageKey(t.Context()); err == nil {
+			blob := must[*tpm.CredentialBlob](t)(ek.MakeCredential(key, []byte("released")))
+			if got, err := activate(t, d, ek, blob); err == nil && string(got) != "released" {
+				t.Errorf("seed %d: activating gives %q", seed, got)
 			}
 		}
 		shut(t, d)

@@ -109,10 +109,10 @@ func (c *conn) unplace(k *Key) {
 	}
 }
 
-// makeRoom frees places until n more objects can be loaded, the keys that were
-// not used for longest first.
-func (c *conn) makeRoom(n int) {
-	for len(c.loaded) > 0 && len(c.loaded)+n > c.slots {
+// makeRoom frees places until one more object can be loaded, the keys that were not
+// used for longest first.
+func (c *conn) makeRoom() {
+	for len(c.loaded) > 0 && len(c.loaded) >= c.slots {
 		c.flush(c.loaded[0].object.handle)
 		c.loaded = slices.Delete(c.loaded, 0, 1)
 	}
@@ -148,7 +148,7 @@ func (c *conn) hmac(o object, k *Key, message []byte) (mac []byte, err error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.run(tpm2.TPMCCHMAC, o, s, func(w *writer) {
+	err = c.run(tpm2.TPMCCHMAC, []authorized{{o, s}}, func(w *writer) {
 		w.sized(message)
 		w.u16(uint16(k.file.hash))
 	}, func(r *reader) error {
@@ -160,7 +160,7 @@ func (c *conn) hmac(o object, k *Key, message []byte) (mac []byte, err error) {
 
 // hmacSequence feeds a long message piece by piece.
 func (c *conn) hmacSequence(o object, k *Key, message []byte) (mac []byte, err error) {
-	c.makeRoom(1) // the key was used last, so it stays
+	c.makeRoom() // the key was used last, so it stays
 	s, err := c.sessionFor(k, encryptNone)
 	if err != nil {
 		return nil, err

@@ -257,7 +257,7 @@ func (c *conn) nvDefine(h tpm2.TPMHandle, a tpm2.TPMANV, size uint16, auth, owne
 		PublicInfo: tpm2.New2B(tpm2.TPMSNVPublic{NVIndex: h, NameAlg: tpm2.TPMAlgSHA256, Attributes: a, DataSize: size}),
 	}.Execute(c)
 	if err != nil {
-		return i, explainOwner(err)
+		return i, explainHierarchy("owner", err)
 	}
 	return c.nvPublic(h)
 }

@@ -85,7 +85,7 @@ func (c *conn) unseal(f *KeyFile, give func(secret []byte) error) error {
 	if err != nil {
 		return err
 	}
-	err = c.run(tpm2.TPMCCUnseal, o, s, func(*writer) {}, func(r *reader) error { return give(r.sized()) })
+	err = c.run(tpm2.TPMCCUnseal, []authorized{{o, s}}, func(*writer) {}, func(r *reader) error { return give(r.sized()) })
 	if errors.Is(err, tpm2.TPMRCPolicyFail) {
 		return fault.New(fault.KeyDamaged, "the key file's policy is not the one the secret was sealed with").Because(err)
 	}
@@ -99,7 +99,7 @@ func (c *conn) create(template tpm2.TPMTPublic, auth, secret []byte) (f *KeyFile
 	if err != nil {
 		return nil, err
 	}
-	err = c.run(tpm2.TPMCCCreate, c.srk, s, func(w *writer) {
+	err = c.run(tpm2.TPMCCCreate, []authorized{{c.srk, s}}, func(w *writer) {
 		w.u16(uint16(2 + len(auth) + 2 + len(secret))) // TPM2B_SENSITIVE_CREATE
 		w.sized(auth)
 		w.sized(secret)
@@ -118,7 +118,7 @@ func (c *conn) create(template tpm2.TPMTPublic, auth, secret []byte) (f *KeyFile
 // loadObject loads a key file's object, making room for it. The caller flushes
 // it, or keeps it among the loaded keys.
 func (c *conn) loadObject(f *KeyFile) (object, error) {
-	c.makeRoom(1)
+	c.makeRoom()
 	s, err := c.session(encryptNone)
 	if err != nil {
 		return object{}, err

@@ -41,7 +41,7 @@ func (c *conn) openSRK(pinned, ownerAuth []byte) ([]byte, error) {
 		InPublic:      tpm2.New2B(tpm2.ECCSRKTemplate),
 	}.Execute(c)
 	if err != nil {
-		return nil, explainOwner(err)
+		return nil, explainHierarchy("owner", err)
 	}
 	public := rsp.OutPublic.Bytes()
 	return name(public), c.useSRK(rsp.ObjectHandle, public)
@@ -89,11 +89,11 @@ func (c *conn) flushLeftovers() error {
 	return nil
 }
 
-// explainOwner tells a wrong owner authorization apart.
-func explainOwner(err error) error {
+// explainHierarchy tells a wrong authorization of a hierarchy apart: "owner" or "endorsement".
+func explainHierarchy(hierarchy string, err error) error {
 	if errors.Is(err, tpm2.TPMRCBadAuth) || errors.Is(err, tpm2.TPMRCAuthFail) {
-		return fault.New(fault.TPMUnavailable, "the TPM's owner authorization is missing or wrong").
-			WithHint("give the daemon the owner authorization as the credential tpm-owner-auth: LoadCredentialEncrypted= in its unit").Because(err)
+		return fault.New(fault.TPMUnavailable, "the TPM's %s authorization is missing or wrong", hierarchy).
+			WithHint("give the daemon the %[1]s authorization as the credential tpm-%[1]s-auth: LoadCredentialEncrypted= in its unit", hierarchy).Because(err)
 	}
 	return err
 }

@@ -11,14 +11,20 @@ import (
 // be fast, in the connection's guarded memory: go-tpm would leave copies of what
 // it marshals all over the heap. The transport sees secrets encrypted only.
 
-// authSize is the authorization area of one session: its size (4), then handle
-// (4), nonce (2+16), attributes (1), HMAC (2+32). Part 1, 18.5.
-const authSize = 4 + 4 + 2 + nonceSize + 1 + 2 + digestSize
+// authSize is what one session has in the authorization area: handle (4), nonce
+// (2+16), attributes (1), HMAC (2+32). Part 1, 18.5.
+const authSize = 4 + 2 + nonceSize + 1 + 2 + digestSize
 
 // object is something loaded, with the Name that authorizations are bound to.
 type object struct {
 	handle tpm2.TPMHandle
 	name   []byte
+}
+
+// authorized is an object that a command uses, and the session that authorizes it.
+type authorized struct {
+	object
+	session *session
 }
 
 // writer fills a buffer of fixed size: it never moves what it holds.
@@ -84,36 +90,43 @@ func (r *reader) u32() uint32 {
 
 func (r *reader) sized() []byte { return r.bytes(int(r.u16())) }
 
-// run sends a command on one object, authorized by s: fill writes its
-// parameters, use reads the answer's. Both buffers are wiped before it returns.
-func (c *conn) run(cc tpm2.TPMCC, on object, s *session, fill func(*writer), use func(*reader) error) error {
-	if err := s.NewNonceCaller(); err != nil {
-		return err
-	}
+// run sends a command on objects: fill writes its parameters, use reads the
+// answer's. Only the first session may encrypt. Both buffers are wiped before it returns.
+func (c *conn) run(cc tpm2.TPMCC, on []authorized, fill func(*writer), use func(*reader) error) error {
 	w := writer{b: c.request[:0]}
 	defer func() { clear(w.b) }()
 	w.u16(uint16(tpm2.TPMSTSessions))
 	w.u32(0)
 	w.u32(uint32(cc))
-	w.u32(uint32(on.handle))
-	start := len(w.b) + authSize
+	var names []byte
+	for _, a := range on {
+		w.u32(uint32(a.handle))
+		names = append(names, a.name...)
+	}
+	w.u32(uint32(len(on) * authSize))
+	first := len(w.b)
+	start := first + len(on)*authSize
 	w.b = w.b[:start]
 	fill(&w)
 	if w.full {
 		return fault.New(fault.InternalError, "a command of more than %d bytes", cap(w.b))
 	}
 	parms := w.b[start:]
-	if s.IsDecryption() {
-		if err := s.Encrypt(parms[2 : 2+binary.BigEndian.Uint16(parms)]); err != nil {
+	for i, a := range on {
+		if err := a.session.NewNonceCaller(); err != nil {
 			return err
 		}
+		if a.session.IsDecryption() {
+			if err := a.session.Encrypt(parms[2 : 2+binary.BigEndian.Uint16(parms)]); err != nil {
+				return err
+			}
+		}
+		auth := writer{b: w.b[first+i*authSize : first+i*authSize : start]}
+		auth.u32(uint32(a.session.handle))
+		auth.sized(a.session.caller[:])
+		auth.u8(a.session.attributes())
+		auth.sized(a.session.sign(cc, names, parms))
 	}
-	auth := writer{b: w.b[start-authSize : start-authSize : start]}
-	auth.u32(authSize - 4)
-	auth.u32(uint32(s.handle))
-	auth.sized(s.caller[:])
-	auth.u8(s.attributes())
-	auth.sized(s.sign(cc, on.name, parms))
 	binary.BigEndian.PutUint32(w.b[2:], uint32(len(w.b)))
 	response, err := c.Send(w.b)
 	if err != nil {
@@ -121,26 +134,32 @@ func (c *conn) run(cc tpm2.TPMCC, on object, s *session, fill func(*writer), use
 	}
 	answer := c.answer[:copy(c.answer, response)]
 	defer clear(answer)
-	return s.open(cc, answer, use)
+	return open(cc, on, answer, use)
 }
 
-// open checks an answer with one session, decrypts it and hands its parameters on.
-func (s *session) open(cc tpm2.TPMCC, response []byte, use func(*reader) error) error {
+// open checks an answer with each session, decrypts it with the first and hands its
+// parameters on.
+func open(cc tpm2.TPMCC, on []authorized, response []byte, use func(*reader) error) error {
 	r := reader{b: response[6:]}
 	if rc := tpm2.TPMRC(r.u32()); rc != tpm2.TPMRCSuccess {
 		return rc
 	}
 	parms := r.bytes(int(r.u32()))
-	nonce, attributes, mac := r.sized(), r.u8(), r.sized()
-	if r.short || len(r.b) != 0 {
+	for _, a := range on {
+		nonce, attributes, mac := r.sized(), r.u8(), r.sized()
+		if r.short {
+			return errShort("an answer")
+		}
+		if err := a.session.verify(tpm2.TPMRCSuccess, cc, parms, nonce, attributes, mac); err != nil {
+			return err
+		}
+	}
+	if len(r.b) != 0 {
 		return errShort("an answer")
 	}
-	if err := s.verify(tpm2.TPMRCSuccess, cc, parms, nonce, attributes, mac); err != nil {
-		return err
-	}
-	if s.IsEncryption() {
-		first := reader{b: parms}
-		if err := s.Decrypt(first.sized()); err != nil {
+	if s := on[0].session; s.IsEncryption() {
+		encrypted := reader{b: parms}
+		if err := s.Decrypt(encrypted.sized()); err != nil {
 			return err
 		}
 	}

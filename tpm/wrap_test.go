@@ -81,19 +81,7 @@ func FuzzWrapped(f *testing.F) {
 func TestEndorsementCertificates(t *testing.T) {
 	o := tpmtest.Swtpm(t)
 	certificate := append([]byte{0x30, 0x82, 0x02, 0x00}, random(t, 512)...) // as long as its first bytes say
-	behind(t, o, func(transport tpm.Transport) {
-		public := tpm2.New2B(tpm2.TPMSNVPublic{
-			NVIndex: 0x01c0000a, NameAlg: tpm2.TPMAlgSHA256, DataSize: 700,
-			Attributes: tpm2.TPMANV{OwnerWrite: true, AuthRead: true, NoDA: true, NT: tpm2.TPMNTOrdinary},
-		})
-		must[*tpm2.NVDefineSpaceResponse](t)(tpm2.NVDefineSpace{AuthHandle: tpm2.TPMRHOwner, PublicInfo: public}.Execute(transport))
-		index := must[*tpm2.NVReadPublicResponse](t)(tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(0x01c0000a)}.Execute(transport))
-		must[*tpm2.NVWriteResponse](t)(tpm2.NVWrite{
-			AuthHandle: tpm2.TPMRHOwner,
-			NVIndex:    tpm2.NamedHandle{Handle: 0x01c0000a, Name: index.NVName},
-			Data:       tpm2.TPM2BMaxNVBuffer{Buffer: append(bytes.Clone(certificate), bytes.Repeat([]byte{0xff}, 700-len(certificate))...)},
-		}.Execute(transport))
-	})
+	tpmtest.Leave(t, o, tpmtest.P256, certificate)
 	found, err := open(t, o).EndorsementCertificates(t.Context())
 	if err != nil || len(found) != 1 || !bytes.Equal(found[0], certificate) {
 		t.Errorf("%x, %v", found, err)
