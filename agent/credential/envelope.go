@@ -23,7 +23,7 @@ const (
 // ErrChanged says that what was sealed, or what it is bound to, is not as it was.
 var ErrChanged = errors.New("it was changed after it was sealed")
 
-// Sealed is a credential's JSON, encrypted with AES-256-GCM.
+// Sealed is something encrypted with AES-256-GCM, a credential's JSON for the most part.
 type Sealed struct {
 	Nonce      []byte `json:"nonce"`
 	Ciphertext []byte `json:"ciphertext"`
@@ -45,13 +45,8 @@ func (c *Credential) Seal(bound []byte) (*Sealed, *secmem.Buffer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	s := &Sealed{Nonce: make([]byte, nonceSize)}
 	rand.Read(kek.Bytes()) // never fails
-	rand.Read(s.Nonce)
-	err = withGCM(kek.Bytes(), func(gcm cipher.AEAD) error {
-		s.Ciphertext = gcm.Seal(nil, s.Nonce, plain.Bytes(), bound)
-		return nil
-	})
+	s, err := Encrypt(kek.Bytes(), plain.Bytes(), bound)
 	if err != nil {
 		kek.Release()
 		return nil, nil, err
@@ -59,22 +54,40 @@ func (c *Credential) Seal(bound []byte) (*Sealed, *secmem.Buffer, error) {
 	return s, kek, nil
 }
 
+// Encrypt encrypts plain under a key of [KEKSize] bytes that encrypts nothing else, bound
+// to other bytes that it is to be decrypted with.
+func Encrypt(key, plain, bound []byte) (*Sealed, error) {
+	s := &Sealed{Nonce: make([]byte, nonceSize)}
+	rand.Read(s.Nonce) // never fails
+	return s, withGCM(key, func(gcm cipher.AEAD) error {
+		s.Ciphertext = gcm.Seal(nil, s.Nonce, plain, bound)
+		return nil
+	})
+}
+
+// Decrypt appends to dst what was encrypted, or fails with ErrChanged.
+func (s *Sealed) Decrypt(key, bound, dst []byte) (plain []byte, err error) {
+	err = withGCM(key, func(gcm cipher.AEAD) error {
+		if plain, err = gcm.Open(dst, s.Nonce, s.Ciphertext, bound); err != nil {
+			return ErrChanged
+		}
+		return nil
+	})
+	return plain, err
+}
+
 // Open decrypts the credential, or fails with ErrChanged.
-func (s *Sealed) Open(kek, bound []byte) (c *Credential, err error) {
+func (s *Sealed) Open(kek, bound []byte) (*Credential, error) {
 	plain, err := secmem.New(len(s.Ciphertext))
 	if err != nil {
 		return nil, err
 	}
 	defer plain.Release()
-	err = withGCM(kek, func(gcm cipher.AEAD) error {
-		text, err := gcm.Open(plain.Bytes()[:0], s.Nonce, s.Ciphertext, bound)
-		if err != nil {
-			return ErrChanged
-		}
-		c, err = ParseStored(text)
-		return err
-	})
-	return c, err
+	text, err := s.Decrypt(kek, bound, plain.Bytes()[:0])
+	if err != nil {
+		return nil, err
+	}
+	return ParseStored(text)
 }
 
 // withGCM runs do with AES-256-GCM under kek, and leaves no key schedule behind.
