@@ -26,7 +26,7 @@ var edges = map[string][]string{
 	"agent/server":     {"agent", "agent/audit", "agent/caller", "agent/keyring", "agent/policy", "agent/venue", "proto/sealsign/v1"},
 	"agent/venue":      {},
 	// What carries a credential to another host is of use without an agent: to cmd/sealsign, which has no TPM, too.
-	"agent/wrap":        {"agent/credential", "tpm"},
+	"agent/wrap":        {"agent/credential", "internal/secmem", "tpm"},
 	"bench":             {"client", "proto/sealsign/v1"},
 	"client":            {"proto/sealsign/v1"},
 	"cmd/sealsign":      {"agent/audit", "agent/config", "agent/credential", "agent/venue", "agent/wrap", "client", "proto/sealsign/v1", "tpm"},

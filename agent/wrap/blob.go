@@ -3,6 +3,7 @@ package wrap
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -26,11 +27,21 @@ import (
 //	-----BEGIN TSS2 PRIVATE KEY-----        importable: signs in the TPM
 //	-----BEGIN SSH SIGNATURE-----           PROTOCOL.sshsig of OpenSSH
 //
+// One that is endorsed has its TSS2 keys encrypted, under a key that the target's TPM
+// releases only where it holds the endorsement key that its maker certified and the
+// storage root key too:
+//
+//	-----BEGIN SEALSIGN WRAPPED-----        as above
+//	-----BEGIN SEALSIGN ENDORSED-----       JSON: credential blob, nonce, ciphertext
+//	-----BEGIN SSH SIGNATURE-----
+//
 // So whoever wants to look at one needs no sealsign: sed '/BEGIN SSH SIG/,$d' BLOB |
 // ssh-keygen -Y verify says who made it.
 const (
-	format       = 1
+	format       = 1 // not endorsed
+	formatEK     = 2 // endorsed
 	blobPEM      = "SEALSIGN WRAPPED"
+	endorsedPEM  = "SEALSIGN ENDORSED"
 	signaturePEM = "SSH SIGNATURE"
 
 	// Namespace is that of the signature: one that was made for anything else, a
@@ -49,11 +60,14 @@ type Header struct {
 	Binding        // what the version will be bound to
 	// Target is the Name (hex) of the storage root key that can open it, and TargetHost
 	// what that host calls itself.
-	Target     string    `json:"target"`
-	TargetHost string    `json:"target_host"`
-	PublicKey  []byte    `json:"public_key,omitempty"` // SubjectPublicKeyInfo of a resident asymmetric key
-	Created    time.Time `json:"created"`
-	Importer   Importer  `json:"importer"`
+	Target     string `json:"target"`
+	TargetHost string `json:"target_host"`
+	PublicKey  []byte `json:"public_key,omitempty"` // SubjectPublicKeyInfo of a resident asymmetric key
+	// EndorsementKey (SubjectPublicKeyInfo) is that of the target's TPM, which its maker
+	// certified; of a blob that is not endorsed it is empty.
+	EndorsementKey []byte    `json:"endorsement_key,omitempty"`
+	Created        time.Time `json:"created"`
+	Importer       Importer  `json:"importer"`
 }
 
 // Binding is what the importer's config says of the key, and the target's has to say too.
@@ -79,14 +93,21 @@ type body struct {
 	credential.Sealed
 }
 
+// endorsed is what holds the wrapped keys of a blob that is endorsed.
+type endorsed struct {
+	tpm.CredentialBlob
+	credential.Sealed // the keys' PEM
+}
+
 // Blob is a blob that was read. Its signature is that of Signer, whoever that is.
 type Blob struct {
 	Header Header
 	Signer ssh.PublicKey
-	KEK    *tpm.Wrapped
+	KEK    *tpm.Wrapped // nil until Release, if the blob is endorsed
 	Object *tpm.Wrapped // nil unless the key is resident
 
 	body      body
+	endorsed  *endorsed // nil: it isn't
 	signature *sshsig.Signature
 }
 
@@ -104,6 +125,36 @@ func (b *Blob) Open(kek []byte) (*credential.Credential, error) {
 		return nil, Refuse("the wrapped key doesn't open it")
 	}
 	return c, err
+}
+
+// Endorsed gives what TPM2_ActivateCredential takes for Release, and nil for a blob that
+// isn't endorsed.
+func (b *Blob) Endorsed() (*tpm.EndorsementKey, *tpm.CredentialBlob, error) {
+	if b.endorsed == nil {
+		return nil, nil, nil
+	}
+	public, err := x509.ParsePKIXPublicKey(b.Header.EndorsementKey)
+	if err != nil {
+		return nil, nil, Refuse("its endorsement key can't be read")
+	}
+	key, err := tpm.NewEndorsementKey(public)
+	return key, &b.endorsed.CredentialBlob, err
+}
+
+// Release decrypts the wrapped keys with what the TPM released.
+func (b *Blob) Release(key []byte) error {
+	text, err := b.endorsed.Decrypt(key, b.body.Header, nil)
+	if err != nil {
+		return Refuse("what the TPM released doesn't open it")
+	}
+	rest, err := b.splitKeys(text)
+	if err == nil && len(rest) > 0 {
+		err = errors.New("something follows its keys")
+	}
+	if err != nil {
+		return Refuse("it was made wrong: %v", err)
+	}
+	return nil
 }
 
 // Refuse says why a blob isn't taken.
@@ -147,18 +198,39 @@ func split(data []byte) (*Blob, error) {
 	if again, err := json.Marshal(b.Header); err != nil || !bytes.Equal(again, b.body.Header) {
 		return nil, errors.New("its header isn't in the one form it is written in")
 	}
-	if b.Header.Format != format {
-		return nil, fmt.Errorf("it has format %d, and this sealsign knows format %d", b.Header.Format, format)
+	if f := b.Header.Format; f != format && f != formatEK {
+		return nil, fmt.Errorf("it has format %d, and this sealsign knows the formats %d and %d", f, format, formatEK)
 	}
+	if (b.Header.Format == formatEK) != (b.Header.EndorsementKey != nil) || !b.body.Valid() {
+		return nil, errors.New("a part is missing")
+	}
+	var err error
+	if b.Header.EndorsementKey != nil {
+		rest, err = b.splitEndorsed(rest)
+	} else {
+		rest, err = b.splitKeys(rest)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if block, _ = pem.Decode(rest); block == nil || block.Type != signaturePEM {
+		return nil, errors.New("a part is missing")
+	}
+	b.signature, err = sshsig.ParseSignature(block.Bytes)
+	return b, err
+}
+
+// splitKeys reads the wrapped keys, and gives what is left.
+func (b *Blob) splitKeys(text []byte) (rest []byte, err error) {
 	var wrapped []*tpm.Wrapped
-	for block, rest = pem.Decode(rest); block != nil && block.Type == tpm.KeyFileType; block, rest = pem.Decode(rest) {
+	for block, after := pem.Decode(text); block != nil && block.Type == tpm.KeyFileType; block, after = pem.Decode(text) {
 		w, err := tpm.ParseWrapped(block.Bytes)
 		if err != nil {
 			return nil, err
 		}
-		wrapped = append(wrapped, w)
+		wrapped, text = append(wrapped, w), after
 	}
-	if block == nil || block.Type != signaturePEM || len(wrapped) < 1 || len(wrapped) > 2 || !b.body.Valid() {
+	if len(wrapped) < 1 || len(wrapped) > 2 {
 		return nil, errors.New("a part is missing")
 	}
 	if b.KEK = wrapped[0]; !b.KEK.Sealed() {
@@ -169,9 +241,24 @@ func split(data []byte) (*Blob, error) {
 			return nil, errors.New("its second key signs nothing")
 		}
 	}
-	var err error
-	b.signature, err = sshsig.ParseSignature(block.Bytes)
-	return b, err
+	return text, nil
+}
+
+// splitEndorsed reads what stands in the place of the wrapped keys.
+func (b *Blob) splitEndorsed(text []byte) (rest []byte, err error) {
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != endorsedPEM {
+		return nil, errors.New("a part is missing")
+	}
+	b.endorsed = new(endorsed)
+	if err := strictJSON(block.Bytes, b.endorsed, MaxBlob); err != nil {
+		return nil, err
+	}
+	if !b.endorsed.Valid() {
+		return nil, errors.New("a part is missing")
+	}
+	_, _, err = b.Endorsed()
+	return rest, err
 }
 
 // verify checks the signature, the form of which split has read.
@@ -195,24 +282,34 @@ func (b *Blob) verify() error {
 
 // signed is what the signature is over.
 func (b *Blob) signed() ([]byte, error) {
-	text, err := json.Marshal(b.body)
+	text, err := blockOf(blobPEM, b.body)
+	if err != nil {
+		return nil, err
+	}
+	if b.endorsed == nil {
+		return append(text, b.keys()...), nil
+	}
+	keys, err := blockOf(endorsedPEM, b.endorsed)
+	return append(text, keys...), err
+}
+
+// blockOf is a value as JSON in PEM.
+func blockOf(kind string, value any) ([]byte, error) {
+	text, err := json.Marshal(value)
 	if err != nil {
 		return nil, fault.New(fault.InternalError, "a blob can't be written").Because(err)
 	}
-	var out bytes.Buffer
-	for _, block := range []*pem.Block{{Type: blobPEM, Bytes: text}, pemOf(b.KEK), pemOf(b.Object)} {
-		if block != nil {
-			_ = pem.Encode(&out, block) // fails for headers alone, and there are none
-		}
-	}
-	return out.Bytes(), nil
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: text}), nil
 }
 
-func pemOf(w *tpm.Wrapped) *pem.Block {
-	if w == nil {
-		return nil
+// keys is the PEM of the wrapped keys.
+func (b *Blob) keys() (text []byte) {
+	for _, w := range []*tpm.Wrapped{b.KEK, b.Object} {
+		if w != nil {
+			text = append(text, pem.EncodeToMemory(&pem.Block{Type: tpm.KeyFileType, Bytes: w.Marshal()})...)
+		}
 	}
-	return &pem.Block{Type: tpm.KeyFileType, Bytes: w.Marshal()}
+	return text
 }
 
 // encode gives the blob's bytes.

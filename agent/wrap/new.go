@@ -2,6 +2,7 @@ package wrap
 
 import (
 	"crypto/ecdsa"
+	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/hex"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/internal/secmem"
 	"github.com/sealsign/sealsign/tpm"
 )
 
@@ -27,6 +29,7 @@ type Request struct {
 	Binding  Binding
 	Host     *Host
 	Target   *tpm.StorageKey // of Host
+	Endorsed *Endorsement    // of Host; nil: nobody vouches for its TPM
 	Importer Importer
 	Created  time.Time
 }
@@ -45,6 +48,13 @@ func New(r *Request, given *credential.Credential) (*Draft, error) {
 		Format: format, Key: r.Key, Binding: r.Binding, Target: hex.EncodeToString(r.Target.Name()), TargetHost: r.Host.Host,
 		Created: r.Created.UTC().Round(0), Importer: r.Importer,
 	}}}
+	if r.Endorsed != nil {
+		var err error
+		d.blob.Header.Format = formatEK
+		if d.blob.Header.EndorsementKey, err = x509.MarshalPKIXPublicKey(r.Endorsed.key.Public()); err != nil {
+			return nil, err
+		}
+	}
 	if err := given.CheckSigns(r.Binding.Algorithm, r.Binding.SecretEncoding); err != nil {
 		return nil, err
 	}
@@ -61,7 +71,10 @@ func New(r *Request, given *credential.Credential) (*Draft, error) {
 		return nil, fault.New(fault.KeyUnsupported, "key %s is %s: there is nothing to wrap", r.Key, r.Binding.Protection).
 			WithHint("on the host: sealsign key generate %s", r.Key)
 	}
-	return d, d.seal(r.Target, kept)
+	if err := d.seal(r.Target, kept); err != nil || r.Endorsed == nil {
+		return d, err
+	}
+	return d, d.endorse(r)
 }
 
 // moveOut wraps what signs as a key of the target's TPM, and gives what is left of the
@@ -121,6 +134,26 @@ func (d *Draft) seal(target *tpm.StorageKey, kept *credential.Credential) error 
 	d.blob.body = body{Header: header, Sealed: *sealed}
 	d.blob.KEK, err = target.WrapSecret(kek.Bytes())
 	return err
+}
+
+// endorse encrypts the wrapped keys under one that only the target's TPM releases.
+func (d *Draft) endorse(r *Request) error {
+	key, err := secmem.New(credential.KEKSize)
+	if err != nil {
+		return err
+	}
+	defer key.Release()
+	rand.Read(key.Bytes()) // never fails
+	blob, err := r.Endorsed.key.MakeCredential(r.Target, key.Bytes())
+	if err != nil {
+		return err
+	}
+	sealed, err := credential.Encrypt(key.Bytes(), d.blob.keys(), d.blob.body.Header)
+	if err != nil {
+		return err
+	}
+	d.blob.endorsed, d.blob.KEK, d.blob.Object = &endorsed{*blob, *sealed}, nil, nil
+	return nil
 }
 
 // Text is what the importer signs, in the namespace of this package.

@@ -45,15 +45,17 @@ func refused(t *testing.T, err error, reason fault.Reason, words string) {
 	}
 }
 
-func open(t testing.TB) *tpm.Device {
+func open(t testing.TB) *tpm.Device { return opened(t, tpmtest.Swtpm(t)) }
+
+func opened(t testing.TB, o tpm.Options) *tpm.Device {
 	t.Helper()
-	d := must[*tpm.Device](t)(tpm.Open(t.Context(), tpmtest.Swtpm(t)))
+	d := must[*tpm.Device](t)(tpm.Open(t.Context(), o))
 	t.Cleanup(func() { _ = d.Close() })
 	return d
 }
 
 // document is what the host of d would print.
-func document(t testing.TB, d *tpm.Device) []byte {
+func document(t testing.TB, d *tpm.Device, certificates ...[]byte) []byte {
 	t.Helper()
 	h := wrap.NewHost("alpha", "production", must[*tpm.StorageKey](t)(d.StorageKey(t.Context())))
 	attestor, _, err := d.Attestor(t.Context(), nil)
@@ -61,6 +63,9 @@ func document(t testing.TB, d *tpm.Device) []byte {
 		t.Fatal(err)
 	}
 	h.TPM = wrap.Chip{Manufacturer: "IBM", Firmware: "1.2", Software: true}
+	for _, der := range certificates {
+		h.Endorsement = append(h.Endorsement, certificate(der))
+	}
 	der := must[[]byte](t)(x509.MarshalPKIXPublicKey(attestor.Public()))
 	h.CheckpointKey = string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
 	h.Attestation = must[*tpm.Certification](t)(attestor.CertifyStorageKey(t.Context(), must[[]byte](t)(h.Qualifying())))
@@ -84,11 +89,15 @@ func request(t testing.TB, d *tpm.Device, by ssh.Signer) *wrap.Request {
 	}
 	return &wrap.Request{
 		Key: "main", Host: host, Target: key, Created: time.Now(),
-		Importer: wrap.Importer{Name: "alice", Fingerprint: ssh.FingerprintSHA256(by.PublicKey())},
+		Importer: importer(by),
 		Binding: wrap.Binding{
 			Venue: "binance", Environment: "production", Algorithm: "hmac-sha256", Protection: "sealed", SecretEncoding: "raw", Hosts: []string{"api.binance.com"},
 		},
 	}
+}
+
+func importer(by ssh.Signer) wrap.Importer {
+	return wrap.Importer{Name: "alice", Fingerprint: ssh.FingerprintSHA256(by.PublicKey())}
 }
 
 func given(t testing.TB) *credential.Credential {
@@ -302,12 +311,21 @@ func TestHosts(t *testing.T) {
 	}
 }
 
-// What the format's first version wrote is read for good.
-func TestFirstFormatIsRead(t *testing.T) {
-	for name, resident := range map[string]bool{"sealed": false, "resident": true} {
+// What the formats' first versions wrote is read for good.
+func TestFirstFormatsAreRead(t *testing.T) {
+	for _, name := range []string{"sealed", "resident", "sealed-endorsed", "resident-endorsed"} {
+		protection, _, endorsed := strings.Cut(name, "-")
 		b := must[*wrap.Blob](t)(wrap.Parse(must[[]byte](t)(os.ReadFile("testdata/" + name + ".wrapped"))))
-		if b.Header.Key != "main" || b.Header.Protection != name || (b.Object != nil) != resident {
+		if b.Header.Key != "main" || b.Header.Protection != protection || (b.KEK == nil) != endorsed {
 			t.Errorf("%s: %+v", name, b.Header)
+		}
+		if endorsed {
+			if err := b.Release(must[[]byte](t)(os.ReadFile("testdata/" + name + ".released"))); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		if (b.Object != nil) != (protection == "resident") || b.KEK == nil {
+			t.Errorf("%s has keys of another kind", name)
 		}
 	}
 	if _, _, err := wrap.ParseHost(must[[]byte](t)(os.ReadFile("testdata/host.json"))); err != nil {
@@ -320,7 +338,7 @@ func FuzzBlob(f *testing.F) {
 	d, alice := open(f), signer(f)
 	good := blob(f, request(f, d, alice), alice)
 	f.Add(good)
-	for _, name := range []string{"sealed", "resident"} {
+	for _, name := range []string{"sealed", "resident", "sealed-endorsed", "resident-endorsed"} {
 		f.Add(must[[]byte](f)(os.ReadFile("testdata/" + name + ".wrapped")))
 	}
 	f.Add(good[:len(good)/2])
