@@ -191,7 +191,10 @@ func (a *Agent) connectTPM(ctx context.Context, c *config.Config, adopt bool) (e
 	if known != nil {
 		opts.SRKName = known.SRKName
 	}
-	if opts.OwnerAuth, err = ownerAuth(); err != nil {
+	if opts.OwnerAuth, err = hierarchyAuth("owner"); err != nil {
+		return err
+	}
+	if opts.EndorsementAuth, err = hierarchyAuth("endorsement"); err != nil {
 		return err
 	}
 	opening, cancel := context.WithTimeout(ctx, openTimeout)

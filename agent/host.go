@@ -118,19 +118,21 @@ func newHost(ctx context.Context, device *tpm.Device, dir string) (*host, error)
 	return h, h.write(dir)
 }
 
-// ownerAuth reads the owner authorization of the TPM, where it has one, from the
-// credential tpm-owner-auth of the daemon's unit (systemd.exec(5), LoadCredentialEncrypted).
-func ownerAuth() ([]byte, error) {
+// hierarchyAuth reads the authorization of a hierarchy of the TPM, "owner" or
+// "endorsement", where it has one, from the credential tpm-owner-auth or
+// tpm-endorsement-auth of the daemon's unit (systemd.exec(5), LoadCredentialEncrypted).
+func hierarchyAuth(hierarchy string) ([]byte, error) {
 	dir := os.Getenv("CREDENTIALS_DIRECTORY")
 	if dir == "" {
 		return nil, nil
 	}
-	auth, err := os.ReadFile(filepath.Join(dir, "tpm-owner-auth"))
+	name := "tpm-" + hierarchy + "-auth"
+	auth, err := os.ReadFile(filepath.Join(dir, name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fault.New(fault.TPMUnavailable, "the credential tpm-owner-auth can't be read: %v", err)
+		return nil, fault.New(fault.TPMUnavailable, "the credential %s can't be read: %v", name, err)
 	}
 	return bytes.TrimSuffix(auth, []byte("\n")), nil
 }

@@ -128,6 +128,9 @@ func sameBinding(b *wrap.Binding, s *Spec) error {
 
 // takeIn stores a blob that was accepted.
 func (c *change) takeIn(ctx context.Context, b *wrap.Blob, importer string, state State) (int, error) {
+	if err := c.release(ctx, b); err != nil {
+		return 0, err
+	}
 	given, err := c.openWrapped(ctx, b)
 	if err != nil {
 		return 0, err
@@ -160,6 +163,25 @@ func (c *change) takeIn(ctx context.Context, b *wrap.Blob, importer string, stat
 	}
 	c.given = given
 	return c.add(ctx, meta, nil, given, state)
+}
+
+// release has the TPM prove that it is the one that its maker certified, where the blob
+// asks for it: it opens no further otherwise.
+func (c *change) release(ctx context.Context, b *wrap.Blob) error {
+	ek, blob, err := b.Endorsed()
+	if ek == nil || err != nil {
+		return err
+	}
+	key, err := secmem.New(credential.KEKSize)
+	if err != nil {
+		return err
+	}
+	defer key.Release()
+	n, err := c.device.ActivateCredential(ctx, ek, blob, key.Bytes())
+	if err != nil {
+		return err
+	}
+	return b.Release(key.Bytes()[:n])
 }
 
 // openWrapped decrypts what isn't a key of the TPM's own.

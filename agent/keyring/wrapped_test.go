@@ -2,10 +2,12 @@ package keyring
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/rsa"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"os"
 	"path/filepath"
@@ -123,6 +125,43 @@ func TestWrappedAlgorithms(t *testing.T) {
 			must(t, err)
 			verify(t, public, []byte("message"), signature)
 		})
+	}
+}
+
+// endorsed has a maker vouch for the TPM that has this endorsement key.
+func endorsed(t *testing.T, key crypto.PublicKey) func(*wrap.Request) {
+	t.Helper()
+	maker, makers := tpmtest.NewMaker(t), wrap.NewMakers()
+	must(t, makers.Add(maker.Roots()))
+	certificate := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: maker.Certify(key, nil)})
+	return func(r *wrap.Request) {
+		var err error
+		r.Host.Endorsement = []string{string(certificate)}
+		r.Endorsed, err = r.Host.EndorsedBy(makers)
+		must(t, err)
+	}
+}
+
+// What is endorsed opens in the TPM that has the endorsement key. Elsewhere it is refused
+// and leaves nothing behind, though the sealing key is the right one.
+func TestWrappedEndorsed(t *testing.T) {
+	o, alice := tpmtest.Simulator(t), newImporter(t)
+	key, theirs := tpmtest.EndorsementKey(t, o, tpmtest.P256), tpmtest.EndorsementKey(t, tpmtest.Swtpm(t), tpmtest.P256)
+	p := &place{t: t, dir: newDir(t), device: openTPM(t, o), clock: &clock{now: time.Now()}}
+	specs := []Spec{hmacSpec(Sealed), with(hmacSpec(Resident), func(s *Spec) { s.Protection = Resident })}
+	r := p.open(specs...)
+	must(t, r.EnrollImporter("alice", alice.public()))
+	for _, spec := range specs {
+		other := alice.wraps(t, p.device, spec, p.clock.Now().Add(time.Second), hmacCredential("id"), endorsed(t, theirs))
+		_, err := r.ImportWrapped(t.Context(), spec.Name, other, false)
+		refused(t, err, fault.WrappedMismatch, "without --endorsed-by")
+		b := alice.wraps(t, p.device, spec, p.clock.Now(), hmacCredential("id"), endorsed(t, key))
+		if n, err := r.ImportWrapped(t.Context(), spec.Name, b, false); n != 1 || err != nil {
+			t.Fatalf("%s: version %d, %v", spec.Name, n, err)
+		}
+		if _, err := mustUse(t, r, spec.Name).Sign(t.Context(), nil, []byte("message")); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
