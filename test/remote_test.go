@@ -5,6 +5,7 @@ package test
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,7 +14,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-tpm/tpm2"
+
 	"github.com/sealsign/sealsign/internal/daemontest"
+	"github.com/sealsign/sealsign/internal/tpmtest"
 )
 
 // remoteKeys is the config of the hosts that credentials are wrapped for.
@@ -64,14 +68,18 @@ func (l *laptop) meets(d *daemontest.Daemon, name string) {
 }
 
 // wraps makes a blob for one host; d is whose config is used.
-func (l *laptop) wraps(d *daemontest.Daemon, key, host string, credential []byte) []byte {
+func (l *laptop) wraps(d *daemontest.Daemon, key, host string, credential []byte, more ...string) []byte {
 	l.Helper()
-	blob, err := d.TryInput(credential, "key", "wrap", key, "--config", d.Config, "--host-key", l.file(host), "--identity", l.file("alice"),
-		"--runtime-dir", l.file("no daemon"))
+	blob, err := l.tryWrap(d, key, host, credential, more...)
 	if err != nil {
 		l.Fatal(err)
 	}
 	return []byte(blob)
+}
+
+func (l *laptop) tryWrap(d *daemontest.Daemon, key, host string, credential []byte, more ...string) (string, error) {
+	return d.TryInput(credential, append([]string{"key", "wrap", key, "--config", d.Config, "--host-key", l.file(host), "--identity", l.file("alice"),
+		"--runtime-dir", l.file("no daemon")}, more...)...)
 }
 
 func wantsRefusal(t *testing.T, err error, words ...string) {
@@ -123,6 +131,113 @@ func TestRemoteImport(t *testing.T) {
 	alpha.Must("request", "binance", "GET", alpha.URL("binance", "/api/v3/account"))
 	_, err = alpha.TryInput(blob, "key", "import", "binance", "--wrapped")
 	wantsRefusal(t, err, "WRAPPED_REPLAYED")
+}
+
+// endorse has a maker certify the TPM of a host, which begins anew.
+func endorse(t *testing.T, d *daemontest.Daemon, with func(*tpmtest.Software)) {
+	t.Helper()
+	d.Kill()
+	with(d.TPM)
+	if err := os.RemoveAll(d.State); err != nil {
+		t.Fatal(err)
+	}
+	d.Restart()
+}
+
+// A credential that is wrapped for a TPM with its maker's certificate opens there alone,
+// and only makers that are trusted count. Alpha's TPM is certified by swtpm_setup
+// (RSA-2048), beta's on P-256, gamma's by nobody.
+func TestEndorsedImport(t *testing.T) {
+	alpha, beta, gamma, l := daemontest.Start(t, remoteKeys()), daemontest.Start(t, remoteKeys()), daemontest.Start(t, remoteKeys()), newLaptop(t)
+	maker := tpmtest.NewMaker(t)
+	makers := map[string][]byte{"other.pem": tpmtest.NewMaker(t).Roots(), "beta.crt": maker.Roots()}
+	endorse(t, alpha, func(s *tpmtest.Software) { makers["alpha.pem"] = s.Manufacture(t.TempDir()) })
+	endorse(t, beta, func(s *tpmtest.Software) { maker.Endorse(s.Options(), tpmtest.P256) })
+	if err := os.Mkdir(l.file("makers"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range makers {
+		if err := os.WriteFile(l.file("makers/"+name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, d := range map[string]*daemontest.Daemon{"alpha.json": alpha, "beta.json": beta, "gamma.json": gamma} {
+		l.meets(d, name)
+	}
+	for _, c := range []struct {
+		d          *daemontest.Daemon
+		host, root string
+	}{{alpha, "alpha.json", "CN=swtpm-localca-rootca"}, {beta, "beta.json", "CN=A Maker's Root CA"}} {
+		for _, key := range []string{"okx", "binance"} { // sealed and resident
+			credential := c.d.Venues.Credential(key, "hmac-sha256").JSON()
+			var result []struct {
+				Blob        string
+				Endorsement *struct{ Maker, TPM, Serial string }
+			}
+			if err := json.Unmarshal(l.wraps(c.d, key, c.host, credential, "--json", "--endorsed-by", l.file("makers")), &result); err != nil {
+				t.Fatal(err)
+			}
+			if e := result[0].Endorsement; e == nil || e.Maker != c.root || e.TPM == "" || e.Serial == "" {
+				t.Errorf("%s: %+v", c.host, e)
+			}
+			_, err := gamma.TryInput([]byte(result[0].Blob), "key", "import", key, "--wrapped")
+			wantsRefusal(t, err, "WRAPPED_MISMATCH", "another host")
+			if text, err := c.d.TryInput([]byte(result[0].Blob), "key", "import", key, "--wrapped"); err != nil || !strings.Contains(text, "version 1, active") {
+				t.Fatalf("%s, %v", text, err)
+			}
+		}
+		c.d.Must("request", "binance", "GET", c.d.URL("binance", "/api/v3/account"))
+		if problems := c.d.Venues.Problems(); len(problems) > 0 {
+			t.Error(problems)
+		}
+	}
+
+	credential := alpha.Venues.Credential("okx", "hmac-sha256").JSON()
+	_, err := l.tryWrap(alpha, "okx", "alpha.json", credential, "--endorsed-by", l.file("makers/other.pem"))
+	wantsRefusal(t, err, "BAD_REQUEST", "unknown authority", "--endorsed-by takes the root")
+	_, err = l.tryWrap(alpha, "okx", "gamma.json", credential, "--endorsed-by", l.file("makers"))
+	wantsRefusal(t, err, "BAD_REQUEST", "without an endorsement certificate")
+	document, err := os.ReadFile(l.file("alpha.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(l.file("changed.json"), bytes.Replace(document, []byte(`CERTIFICATE-----\nMII`), []byte(`CERTIFICATE-----\nMIJ`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = l.tryWrap(alpha, "okx", "changed.json", credential, "--endorsed-by", l.file("makers"))
+	wantsRefusal(t, err, "BAD_REQUEST", "what it was made for was changed")
+	if plain := l.wraps(alpha, "okx", "alpha.json", credential, "--json"); !bytes.Contains(plain, []byte(`"endorsement": null`)) {
+		t.Errorf("%s", plain)
+	}
+	endorsementAuth(t, alpha, l.wraps(alpha, "okx", "alpha.json", credential, "--endorsed-by", l.file("makers/alpha.pem")))
+}
+
+// endorsementAuth: where the endorsement hierarchy has an authorization, the daemon needs
+// it, as a credential of its unit.
+func endorsementAuth(t *testing.T, d *daemontest.Daemon, blob []byte) {
+	t.Helper()
+	d.Kill()
+	connection := tpmtest.Connect(t, d.TPM.Options())
+	_, err := tpm2.HierarchyChangeAuth{
+		AuthHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
+		NewAuth:    tpm2.TPM2BAuth{Buffer: []byte("endorsement")},
+	}.Execute(connection)
+	if err := errors.Join(err, connection.Close()); err != nil {
+		t.Fatal(err)
+	}
+	d.Restart()
+	_, err = d.TryInput(blob, "key", "import", "okx", "--wrapped")
+	wantsRefusal(t, err, "TPM_UNAVAILABLE", "endorsement authorization", "tpm-endorsement-auth")
+	credentials := t.TempDir()
+	if err := os.WriteFile(filepath.Join(credentials, "tpm-endorsement-auth"), []byte("endorsement\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("CREDENTIALS_DIRECTORY", credentials)
+	d.Kill()
+	d.Restart()
+	if text, err := d.TryInput(blob, "key", "import", "okx", "--wrapped"); err != nil || !strings.Contains(text, "version 2") {
+		t.Errorf("%s, %v", text, err)
+	}
 }
 
 // The inbox takes a file while it is killed again and again, once.

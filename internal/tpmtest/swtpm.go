@@ -128,3 +128,38 @@ func (s *Software) signal(sig syscall.Signal) {
 		s.t.Fatalf("signalling swtpm: %v", err)
 	}
 }
+
+// Manufacture makes it anew, as swtpm_setup does: with an RSA-2048 endorsement key that
+// the CA in the folder ca certifies, made where there is none yet. It gives the CA's
+// certificates.
+func (s *Software) Manufacture(ca string) (makers []byte) {
+	s.t.Helper()
+	s.Kill()
+	tool, err := exec.LookPath("swtpm_localca")
+	if err != nil {
+		s.t.Fatal("swtpm_localca is missing: apt-get install swtpm-tools")
+	}
+	file := func(name string) string { return filepath.Join(ca, name) }
+	for name, text := range map[string]string{
+		"setup.conf": fmt.Sprintf("create_certs_tool = %s\ncreate_certs_tool_config = %s\ncreate_certs_tool_options = %s\n", tool, file("ca.conf"), file("options")),
+		"ca.conf":    fmt.Sprintf("statedir = %s\nsigningkey = %s\nissuercert = %s\ncertserial = %s\n", ca, file("key.pem"), file("issuer.pem"), file("serial")),
+		"options":    "--platform-manufacturer Example\n--platform-version 1\n--platform-model Example\n",
+	} {
+		if err := os.WriteFile(file(name), []byte(text), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	setup := exec.Command("swtpm_setup", "--tpm2", "--tpm-state", s.dir, "--overwrite", "--create-ek-cert", "--config", file("setup.conf"))
+	if output, err := setup.CombinedOutput(); err != nil {
+		s.t.Fatalf("swtpm_setup: %v\n%s", err, output)
+	}
+	s.Start()
+	for _, name := range []string{"issuer.pem", "swtpm-localca-rootca-cert.pem"} {
+		certificate, err := os.ReadFile(file(name))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		makers = append(makers, certificate...)
+	}
+	return makers
+}
