@@ -18,7 +18,8 @@ that signs the log's checkpoints.
 Nothing in it is secret. But whoever can put another document in its place gets
 what is wrapped for it: fetch it over a way that you trust, such as SSH as root, and
 compare the checkpoint key that 'sealsign key wrap' names with the one of
-'sealsign audit public-key' that you keep.`,
+'sealsign audit public-key' that you keep. Where the TPM has certificates of its
+maker, the document has them: 'sealsign key wrap --endorsed-by' checks them.`,
 		Example: "  sealsign host-key > alpha.json",
 		Args:    words(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
