@@ -27,9 +27,10 @@ type conn struct {
 	request   []byte         // where commands with secrets are built
 	answer    []byte         // where answers with secrets are decrypted
 	deadline  time.Duration  // of each command
-	watch     *time.Timer    // closes the transport when a command takes too long
-	hung      chan struct{}  // closed when watch has done so
-	broken    error          // why no more can be sent
+	ran       func(command, code string, took time.Duration)
+	watch     *time.Timer   // closes the transport when a command takes too long
+	hung      chan struct{} // closed when watch has done so
+	broken    error         // why no more can be sent
 
 	srk    object
 	srkKey tpm2.LabeledEncapsulationKey // what sessions are salted to
@@ -42,7 +43,7 @@ type conn struct {
 
 // newConn makes a connection over an open transport. hung is called when a
 // command has taken too long, from another goroutine.
-func newConn(t Transport, deadline time.Duration, hung func()) (*conn, error) {
+func newConn(t Transport, o *Options, hung func()) (*conn, error) {
 	guarded, err := secmem.New(2 * maxMessage)
 	if err != nil {
 		_ = t.Close() // the error that is told is the memory's
@@ -53,10 +54,11 @@ func newConn(t Transport, deadline time.Duration, hung func()) (*conn, error) {
 		guarded:   guarded,
 		request:   guarded.Bytes()[:maxMessage:maxMessage],
 		answer:    guarded.Bytes()[maxMessage:],
-		deadline:  deadline,
+		deadline:  o.Deadline,
+		ran:       o.Ran,
 		hung:      make(chan struct{}),
 	}
-	c.watch = time.AfterFunc(deadline, func() {
+	c.watch = time.AfterFunc(o.Deadline, func() {
 		hung()
 		_ = t.Close() // the command under way fails with what matters
 		close(c.hung)
@@ -94,7 +96,9 @@ func (c *conn) Send(command []byte) ([]byte, error) {
 	if c.broken != nil {
 		return nil, c.broken
 	}
+	began := time.Now()
 	response, err := c.exchange(command)
+	c.ran(commandName(command), codeName(response, err), time.Since(began))
 	if err != nil {
 		c.broken = err
 		return nil, err

@@ -46,6 +46,10 @@ type Options struct {
 	Dial func() (Transport, error)
 	// Log takes the loss and the return of the TPM; nil is none.
 	Log *slog.Logger
+	// Ran is told of each command that was sent: its name, the name of the code that its
+	// answer has where that is an error (or NoAnswer, UnknownCode), and how long it took. All
+	// that waits for the TPM waits for Ran too. Nil is nobody.
+	Ran func(command, code string, took time.Duration)
 	// Deadline of one command; 0 is five seconds. One that makes an RSA key has
 	// three minutes at least.
 	Deadline time.Duration
@@ -64,6 +68,9 @@ func (o *Options) complete() error {
 	if o.Dial == nil {
 		o.Dial = func() (Transport, error) { return dial(o.Device) }
 	}
+	if o.Ran == nil {
+		o.Ran = func(string, string, time.Duration) {}
+	}
 	o.PCRs = slices.Compact(slices.Sorted(slices.Values(o.PCRs)))
 	for _, pcr := range o.PCRs {
 		if pcr < 0 || pcr > maxPCR {
@@ -81,6 +88,7 @@ type Device struct {
 	opts Options
 	jobs chan *job
 
+	queued  atomic.Int32 // jobs that are waited for
 	state   atomic.Pointer[state]
 	current atomic.Pointer[job] // the one that runs
 	info    atomic.Pointer[Info]
@@ -157,7 +165,7 @@ func (d *Device) connectOnce() (_ *conn, err error) {
 		return nil, fault.New(fault.TPMUnavailable, "the TPM %s can't be opened: %v", d.opts.Device, err).
 			WithHint("%s", openHint(d.opts.Device)).Because(err)
 	}
-	c, err := newConn(t, d.opts.Deadline, d.hang)
+	c, err := newConn(t, &d.opts, d.hang)
 	if err != nil {
 		return nil, err
 	}
@@ -222,6 +230,9 @@ func errOtherTPM(device string, found, pinned []byte) error {
 // Healthy is nil while the TPM answers, or why it doesn't; it is opened again in
 // the background. It asks the TPM nothing.
 func (d *Device) Healthy() error { return d.state.Load().err }
+
+// Queued is how many operations wait for the TPM, the one that runs included.
+func (d *Device) Queued() int { return int(d.queued.Load()) }
 
 // SRKName is the Name of the storage root key: its algorithm (2 bytes) and
 // SHA-256 (32 bytes).

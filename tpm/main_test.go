@@ -7,6 +7,7 @@ import (
 	"flag"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/internal/tpmtest"
@@ -48,9 +49,16 @@ func targets() []target {
 	}
 }
 
-// open opens a TPM until the test ends.
+// open opens a TPM until the test ends, and holds that each command which it gets has a name.
 func open(t testing.TB, o tpm.Options) *tpm.Device {
 	t.Helper()
+	if o.Ran == nil {
+		o.Ran = func(command, _ string, _ time.Duration) {
+			if command == "other" {
+				t.Error("a command has no name")
+			}
+		}
+	}
 	d, err := tpm.Open(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)

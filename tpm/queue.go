@@ -70,6 +70,8 @@ func (j *job) wipe() {
 // submit queues j and waits until it is done, or its context or the TPM is gone.
 func (d *Device) submit(j *job) error {
 	j.done, j.hung = make(chan struct{}), make(chan struct{})
+	d.queued.Add(1)
+	defer d.queued.Add(-1)
 	if err := d.enqueue(j); err != nil {
 		j.wipe()
 		return err

@@ -255,7 +255,7 @@ func (l *Log) syncNext() error {
 	if broken != nil {
 		return broken
 	}
-	if err := l.seg.Sync(); err != nil {
+	if err := l.syncSegment(l.seg); err != nil {
 		return l.fail(err, true)
 	}
 	l.mu.Lock()

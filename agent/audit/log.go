@@ -40,6 +40,8 @@ type Options struct {
 	Public *ecdsa.PublicKey
 	// Digests are written into each checkpoint: names and values of visible ASCII.
 	Digests func() map[string]string
+	// Synced is told how long it took to bring records on disk; nil: nobody is. It must not block.
+	Synced func(time.Duration)
 	// OnCheckpoint gets each new checkpoint after it was written.
 	OnCheckpoint func(note string)
 	Log          *slog.Logger
@@ -178,13 +180,23 @@ func (l *Log) sync() (tree, error) {
 	if done {
 		return want.tree, nil
 	}
-	if err := seg.Sync(); err != nil {
+	if err := l.syncSegment(seg); err != nil {
 		return tree{}, l.unavailable(l.fail(err, true))
 	}
 	l.mu.Lock()
 	l.synced.set(&want)
 	l.mu.Unlock()
 	return want.tree, nil
+}
+
+// syncSegment brings a segment on disk.
+func (l *Log) syncSegment(seg *file) error {
+	began := time.Now()
+	err := seg.Sync()
+	if l.opts.Synced != nil {
+		l.opts.Synced(time.Since(began))
+	}
+	return err
 }
 
 // Status is what there is to say about a log.

@@ -56,6 +56,31 @@ func (r *Ring) List() []Info {
 	return list
 }
 
+// Known is what memory knows of the config's keys, by name, and why they aren't proved
+// to be the newest state of this host. Neither the disk nor the TPM is asked, so that
+// what List reads there may be missing.
+func (r *Ring) Known() (keys []Info, unproved error) {
+	for _, k := range r.sorted() {
+		if i := r.known(k); i != nil {
+			keys = append(keys, *i)
+		}
+	}
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return keys, r.unusable
+}
+
+// known is nil for a key that the config doesn't name.
+func (r *Ring) known(k *key) *Info {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if k.spec == nil {
+		return nil
+	}
+	i := r.infoLocked(k, r.unusable, nil)
+	return &i
+}
+
 // Info is one key of the list.
 func (r *Ring) Info(name string) (Info, error) {
 	keys, err := r.named(name)
@@ -71,6 +96,11 @@ func (r *Ring) info(k *key) Info {
 	r.readRights(k)
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	return r.infoLocked(k, unusable, unread)
+}
+
+// infoLocked is what is known of a key; unread are the versions whose files can't be read.
+func (r *Ring) infoLocked(k *key, unusable error, unread map[int]*fault.Error) Info {
 	i := Info{Name: k.name, Wanted: k.wantedLocked(), Active: k.activeLocked(), Schedule: r.scheduleLocked(k)}
 	if live := k.live.Load(); live != nil {
 		i.Active = live.number // a switch is in the manifest before it is in force
