@@ -24,6 +24,7 @@ type Config struct {
 	Agent   Agent
 	TPM     TPM
 	Audit   Audit
+	Metrics Metrics
 	Venues  map[string]*venue.Venue // built in, overridden, and the operator's own
 	CAs     map[string]*CA          // by venue; the others use the system's roots
 	Keys    map[string]*Key
@@ -71,6 +72,12 @@ const (
 	SyncGroup    = "group"    // on disk before anything leaves
 	SyncInterval = "interval" // handed to the kernel before it leaves, on disk within a second
 )
+
+// Metrics is [metrics]: where they are served, as net.Listen has it. Zero: nowhere.
+type Metrics struct {
+	Network string // "unix" or "tcp"
+	Address string // an absolute path, or a loopback address with its port
+}
 
 // CA is a venue's ca_file.
 type CA struct {
@@ -181,6 +188,7 @@ func (l *loader) read() {
 	l.agent(root.below("agent"))
 	l.tpm(root.below("tpm"))
 	l.audit(root.below("audit"))
+	l.metrics(root.below("metrics"))
 	l.venues(root.below("venues"))
 	l.keys(root.below("keys"))
 	roles, callers := root.below("roles"), root.below("callers")
@@ -188,6 +196,6 @@ func (l *loader) read() {
 		l.roles(roles)
 		l.callers(callers)
 	}
-	root.later("approvers", "metrics")
+	root.later("approvers")
 	root.done("a section")
 }

@@ -258,3 +258,32 @@ func write(t *testing.T, path, content string) {
 		t.Fatal(err)
 	}
 }
+
+// Metrics are served on this host only.
+func TestMetricsListen(t *testing.T) {
+	for listen, want := range map[string]Metrics{
+		`unix:/run/sealsign/metrics.sock`: {"unix", "/run/sealsign/metrics.sock"},
+		`127.0.0.1:9464`:                  {"tcp", "127.0.0.1:9464"},
+		`127.8.8.8:1`:                     {"tcp", "127.8.8.8:1"},
+		`[::1]:9464`:                      {"tcp", "[::1]:9464"},
+		"":                                {}, ":9464": {}, "0.0.0.0:9464": {}, "[::]:9464": {}, "10.0.0.1:9464": {}, "192.0.2.1:9464": {},
+		"localhost:9464": {}, "127.0.0.1": {}, "127.0.0.1:0": {}, "127.0.0.1:65536": {}, "tcp:127.0.0.1:9464": {}, "unix:": {}, "unix:/": {},
+		"unix:metrics.sock": {}, "unix:/run/../m": {}, "unix:/run/m/": {}, "unix:@abstract": {}, "unix:/run/sealsign/admin.sock": {},
+		"unix:/" + strings.Repeat("m", 107): {},
+	} {
+		path := filepath.Join(t.TempDir(), "sealsign.toml")
+		text := fmt.Sprintf("version = 1\nagent.environment = \"production\"\n[metrics]\nlisten = %q\n", listen)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, problems := Load(path)
+		switch {
+		case want != Metrics{} && len(problems) > 0:
+			t.Errorf("%s is refused: %v", listen, problems)
+		case want != Metrics{} && c.Metrics != want:
+			t.Errorf("%s: got %+v", listen, c.Metrics)
+		case want == Metrics{} && (len(problems) != 1 || problems[0].Path != "metrics.listen" || problems[0].Line != 4):
+			t.Errorf("%s: got %v, want one problem with metrics.listen", listen, problems)
+		}
+	}
+}

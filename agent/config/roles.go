@@ -8,10 +8,7 @@ import (
 )
 
 // operations are the words of allow. Public requests need no word, and have one.
-var operations = []venue.Operation{
-	venue.Read, venue.Trade, venue.Cancel, venue.Settings, venue.Transfer,
-	venue.Withdraw, venue.Admin, venue.Session, venue.Public,
-}
+var operations = venue.Operations[:len(venue.Operations)-1]
 
 func (l *loader) roles(s *section) {
 	l.config.Roles = make(map[string]*policy.Role)

@@ -24,6 +24,9 @@ const (
 	Unknown  Operation = "unknown" // no row of the table matches
 )
 
+// Operations are all of them. The last, Unknown, is no word of a role's.
+var Operations = []Operation{Read, Trade, Cancel, Settings, Transfer, Withdraw, Admin, Session, Public, Unknown}
+
 // Effect is one thing that a request does. A batch has several. Texts are the
 // request's own, decoded; a field that the request or the venue doesn't have is empty.
 type Effect struct {
