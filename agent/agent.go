@@ -20,6 +20,7 @@ import (
 	"github.com/sealsign/sealsign/agent/config"
 	"github.com/sealsign/sealsign/agent/keyring"
 	"github.com/sealsign/sealsign/agent/ledger"
+	"github.com/sealsign/sealsign/agent/metrics"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/tpm"
 )
@@ -55,6 +56,7 @@ type Agent struct {
 	ring       *keyring.Ring
 	ledger     *ledger.Ledger
 	log        *audit.Log
+	metrics    *metrics.Metrics
 	clocks     clocks
 	slots      slots
 	transports *transports
@@ -89,6 +91,7 @@ func Start(ctx context.Context, opts Options) (_ *Agent, err error) {
 		opts: opts, logger: opts.Logger, now: opts.Now, startedAt: opts.Now(), transports: &transports{dial: opts.Dial}, switches: newSwitches(),
 	}
 	a.ctx, a.stop = context.WithCancel(context.WithoutCancel(ctx))
+	a.metrics = metrics.New(a.state)
 	a.clocks.now = opts.Now
 	loaded, err := load(opts.Config)
 	if err != nil {
@@ -138,7 +141,7 @@ func (a *Agent) openParts(c *config.Config) (err error) {
 	a.log, err = audit.Open(filepath.Join(dir, "audit"), audit.Options{
 		Sync: c.Audit.Sync, SegmentSize: c.Audit.Segment, Checkpoint: c.Audit.Checkpoint,
 		Origin: origin(c.Agent.Environment), Digests: a.digests, OnCheckpoint: a.announce, Now: a.now, Log: a.logger,
-		Fault: a.opts.Fault,
+		Synced: a.metrics.Synced, Fault: a.opts.Fault,
 	})
 	if err != nil {
 		a.logger.Error("the log can't be used yet", "error", err)
@@ -186,7 +189,7 @@ func (a *Agent) connectTPM(ctx context.Context, c *config.Config, adopt bool) (e
 			WithHint("bring it back from a backup; or accept the TPM that is there: sealsign store recover").Because(tpm.ErrOtherTPM)
 	}
 	opts := tpm.Options{
-		Device: c.TPM.Device, AllowSoftware: c.TPM.AllowSoftware, PCRs: c.TPM.PCRs, NVBase: c.TPM.NVBase, Dial: a.opts.TPM, Log: a.logger,
+		Device: c.TPM.Device, AllowSoftware: c.TPM.AllowSoftware, PCRs: c.TPM.PCRs, NVBase: c.TPM.NVBase, Dial: a.opts.TPM, Log: a.logger, Ran: a.metrics.Ran,
 	}
 	if known != nil {
 		opts.SRKName = known.SRKName
@@ -254,7 +257,7 @@ func (a *Agent) announce(note string) { a.logger.Info("checkpoint", "note", note
 // use makes a config the one in force. The keyring comes first, so that no
 // request finds a key in the config that the keyring doesn't have yet.
 func (a *Agent) use(c *config.Config) {
-	s := newSetup(c, a.transports, a.now())
+	s := newSetup(c, a.transports, a.now(), a.setup.Load())
 	a.ring.SetRecovery(c.Agent.Recovery)
 	a.using.Lock()
 	a.ring.Apply(s.specs())
@@ -324,6 +327,7 @@ func restartNeeded(old, edited *config.Config) error {
 		"audit.segment":      old.Audit.Segment == edited.Audit.Segment,
 		"audit.keep":         old.Audit.Keep == edited.Audit.Keep,
 		"audit.max_size":     old.Audit.MaxSize == edited.Audit.MaxSize,
+		"metrics.listen":     old.Metrics == edited.Metrics,
 	} {
 		if !same {
 			names = append(names, name)

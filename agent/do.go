@@ -6,6 +6,7 @@ import (
 
 	"github.com/sealsign/sealsign/agent/caller"
 	"github.com/sealsign/sealsign/agent/keyring"
+	"github.com/sealsign/sealsign/agent/metrics"
 	"github.com/sealsign/sealsign/agent/policy"
 	"github.com/sealsign/sealsign/agent/venue"
 )
@@ -33,36 +34,37 @@ type Answer struct {
 
 // Do is the way of every request, and the only one that makes the keyring sign.
 // Each step adds to the pass or refuses; leaving the pass records a refusal,
-// gives back what the request took from the limits, and turns the error into
-// the *fault.Error that the caller gets.
+// gives back what the request took from the limits, counts the request, and turns
+// the error into the *fault.Error that the caller gets.
 func (a *Agent) Do(ctx context.Context, who *caller.Caller, ask *Ask) (answer *Answer, err error) {
 	p := a.enter(who, ask)
 	err = errDefect // what stays of it when a step panics
 	defer func() { err = p.leave(err) }()
 
-	if err := p.identify(); err != nil { // whose process is it, and which key does it ask for
+	if err := p.took(metrics.Identify, p.identify()); err != nil { // whose process is it, and which key does it ask for
 		return nil, err
 	}
-	if err := p.classify(); err != nil { // what would the request do at the venue
+	if err := p.took(metrics.Classify, p.classify()); err != nil { // what would the request do at the venue
 		return nil, err
 	}
-	if err := p.decide(); err != nil { // may the caller do that
+	if err := p.took(metrics.Decide, p.decide()); err != nil { // may the caller do that
 		return nil, err
 	}
-	if err := p.render(ctx); err != nil { // the exact bytes that the venue wants signed
+	if err := p.took(metrics.Render, p.render(ctx)); err != nil { // the exact bytes that the venue wants signed
 		return nil, err
 	}
-	if err := p.sign(ctx); err != nil { // in the TPM or in guarded memory
+	if err := p.took(metrics.Sign, p.sign(ctx)); err != nil { // in the TPM or in guarded memory
 		return nil, err
 	}
-	if err := p.write(); err != nil { // in the log, before anything leaves
+	if err := p.took(metrics.Record, p.write()); err != nil { // in the log, before anything leaves
 		return nil, err
 	}
-	if err := p.check(); err != nil { // still the same process, and key and config still grant it
+	if err := p.took(metrics.Check, p.check()); err != nil { // still the same process, and key and config still grant it
 		return nil, err
 	}
 	if ask.Mode == policy.Forward {
-		return p.forward(ctx)
+		answer, err = p.forward(ctx)
+		return answer, p.took(metrics.Forward, err)
 	}
 	return p.release(), nil
 }

@@ -322,3 +322,9 @@ func (a *Agent) RuntimeDir() string { return a.setup.Load().config.Agent.Runtime
 
 // SocketGID is the group that apps are in; -1 where this host has no such group.
 func (a *Agent) SocketGID() int { return a.setup.Load().config.Agent.SocketGID }
+
+// MetricsAt is where the metrics are to be served, as net.Listen has it; empty: nowhere.
+func (a *Agent) MetricsAt() (network, address string) {
+	m := a.setup.Load().config.Metrics
+	return m.Network, m.Address
+}

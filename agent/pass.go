@@ -5,11 +5,13 @@ import (
 	"crypto/rand"
 	"errors"
 	"net/url"
+	"time"
 
 	"github.com/sealsign/sealsign/agent/audit"
 	"github.com/sealsign/sealsign/agent/caller"
 	"github.com/sealsign/sealsign/agent/keyring"
 	"github.com/sealsign/sealsign/agent/ledger"
+	"github.com/sealsign/sealsign/agent/metrics"
 	"github.com/sealsign/sealsign/agent/policy"
 	"github.com/sealsign/sealsign/agent/venue"
 	"github.com/sealsign/sealsign/internal/fault"
@@ -40,10 +42,13 @@ type pass struct {
 	answer   Answer
 	record   audit.Record
 	recorded bool // the decision is in the log
+
+	began, since time.Time // the request, its present step
 }
 
 func (a *Agent) enter(who *caller.Caller, ask *Ask) *pass {
-	return &pass{agent: a, setup: a.setup.Load(), who: who, ask: ask, record: begin(who, ask, a.now())}
+	now := time.Now()
+	return &pass{agent: a, setup: a.setup.Load(), who: who, ask: ask, record: begin(who, ask, a.now()), began: now, since: now}
 }
 
 // identify finds the caller's roles and the key that it asks for.
@@ -269,6 +274,7 @@ func (p *pass) leave(err error) error {
 	}
 	p.access.Wipe()
 	if err == nil {
+		p.count(metrics.Allowed, "")
 		return nil
 	}
 	if p.answer.Signed != nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/sealsign/sealsign/agent/audit"
 	"github.com/sealsign/sealsign/agent/caller"
+	"github.com/sealsign/sealsign/agent/metrics"
 	"github.com/sealsign/sealsign/agent/venue"
 	"github.com/sealsign/sealsign/internal/fault"
 )
@@ -81,11 +82,14 @@ func describe(r *audit.Record, effects []venue.Effect) {
 func (a *Agent) Refuse(who *caller.Caller, ask *Ask, err error) error {
 	refusal := fault.From(err)
 	record := begin(who, ask, a.now())
-	if found, err := a.setup.Load().match(who); err == nil {
+	s := a.setup.Load()
+	found, err := s.match(who)
+	if err == nil {
 		record.Caller = found.Name
 	}
 	record.Operation = string(venue.Unknown)
 	a.appendDenial(&record, refusal)
+	s.counters.count(found, nil, venue.Unknown, metrics.Denied, refusal.Reason)
 	return refusal
 }
 
@@ -94,9 +98,11 @@ func (a *Agent) Refuse(who *caller.Caller, ask *Ask, err error) error {
 func (p *pass) refuse(refusal *fault.Error) {
 	if p.recorded {
 		p.agent.appendOutcome(&p.record, p.answer.Record, refusal)
+		p.count(metrics.Failed, refusal.Reason)
 		return
 	}
 	p.agent.appendDenial(&p.record, refusal)
+	p.count(metrics.Denied, refusal.Reason)
 }
 
 func (a *Agent) appendDenial(r *audit.Record, refusal *fault.Error) {

@@ -29,6 +29,7 @@ type setup struct {
 	hosts    map[string][]*key // in the order of their names
 	ends     []time.Time       // when keys expire, in order
 	loadedAt time.Time
+	counters counters
 }
 
 // key is what the config says of a key, with what its requests need.
@@ -47,8 +48,9 @@ type key struct {
 }
 
 // newSetup makes a config ready. Transports are shared between keys, and kept
-// from one config to the next, so that a reload breaks no connection.
-func newSetup(c *config.Config, transports *transports, at time.Time) *setup {
+// from one config to the next, so that a reload breaks no connection. before is the
+// setup that this one follows; nil: none.
+func newSetup(c *config.Config, transports *transports, at time.Time, before *setup) *setup {
 	s := &setup{config: c, callers: c.Callers, ends: endsOf(c.Keys), loadedAt: at, keys: make(map[string]*key, len(c.Keys)), hosts: make(map[string][]*key)}
 	for name, from := range c.Keys {
 		k := &key{
@@ -77,6 +79,7 @@ func newSetup(c *config.Config, transports *transports, at time.Time) *setup {
 	for _, keys := range s.hosts {
 		slices.SortFunc(keys, func(a, b *key) int { return strings.Compare(a.name, b.name) })
 	}
+	s.counters = newCounters(s, before)
 	return s
 }
 

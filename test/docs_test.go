@@ -55,10 +55,10 @@ var (
 
 // What the documents point to exists.
 func TestLinks(t *testing.T) {
-	for _, document := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"} {
+	for _, document := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/metrics.md"} {
 		text := read(t, document)
 		for _, match := range append(link.FindAllStringSubmatch(text, -1), folder.FindAllStringSubmatch(text, -1)...) {
-			if _, err := os.Stat(filepath.Join("..", match[1])); err != nil {
+			if _, err := os.Stat(filepath.Join("..", filepath.Dir(document), match[1])); err != nil {
 				t.Errorf("%s points to %s: %v", document, match[1], err)
 			}
 		}

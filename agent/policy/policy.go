@@ -18,6 +18,9 @@ const (
 	Login   Mode = "login"   // the caller gets a WebSocket login message
 )
 
+// Modes are all of them.
+var Modes = []Mode{Forward, Release, Login}
+
 // Releases is how much a role trusts its callers with signed requests.
 type Releases string
 

@@ -150,6 +150,16 @@ func (p *places) held(uid uint32) *atomic.Int64 {
 	return &p.of[uid].held
 }
 
+// inUse is how many connections and streams there are.
+func (p *places) inUse() (connections, streams int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, u := range p.of {
+		streams += u.streams
+	}
+	return p.connections, streams
+}
+
 func (p *places) use(uid uint32, which func(*uses) (count *int, limit int), message string) (leave func(), _ error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

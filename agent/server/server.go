@@ -1,5 +1,6 @@
 // Package server is the agent's sockets. agent.sock and admin.sock speak gRPC
-// (proto/sealsign/v1), http.sock speaks HTTP/1.1. Each connection is identified
+// (proto/sealsign/v1), http.sock speaks HTTP/1.1, and where the config has it there is
+// a listener for Prometheus. Each connection is identified
 // once, each request is read strictly and goes to agent.Agent, and each refusal
 // takes the form of its protocol here. What may be done is decided elsewhere.
 package server
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -31,9 +33,10 @@ type Server struct {
 	warned  atomic.Int64 // when a connection was last said to be turned away, in Unix seconds
 	workers workers
 
-	apps   *grpc.Server
-	admins *grpc.Server
-	http   *forwarder
+	apps    *grpc.Server
+	admins  *grpc.Server
+	http    *forwarder
+	metrics *http.Server
 
 	stopOnce sync.Once
 	stopping chan struct{} // closed: take nothing new
@@ -47,6 +50,8 @@ func New(a *agent.Agent, log *slog.Logger) *Server {
 	s.admins = s.newGRPC(s.handshakeAdmin, unbuffered)
 	s.admins.RegisterService(s.readable(pb.Admin_ServiceDesc), &admin{Server: s})
 	s.http = &forwarder{Server: s, conns: make(map[*httpConn]struct{})}
+	s.metrics = newMetrics(a.Metrics(), log)
+	a.Metrics().Sockets(s.places.inUse)
 	return s
 }
 
@@ -55,17 +60,20 @@ func New(a *agent.Agent, log *slog.Logger) *Server {
 func (s *Server) Serve(sockets *Sockets) error {
 	serve := map[net.Listener]func(net.Listener) error{}
 	if sockets.Agent != nil {
-		serve[sockets.Agent] = s.apps.Serve
+		serve[listener{sockets.Agent}] = s.apps.Serve
 	}
 	if sockets.HTTP != nil {
-		serve[sockets.HTTP] = s.http.serve
+		serve[listener{sockets.HTTP}] = s.http.serve
 	}
 	if sockets.Admin != nil {
-		serve[sockets.Admin] = s.admins.Serve
+		serve[listener{sockets.Admin}] = s.admins.Serve
+	}
+	if sockets.Metrics != nil {
+		serve[sockets.Metrics] = s.metrics.Serve
 	}
 	ended := make(chan error, len(serve))
 	for l, run := range serve {
-		go func() { ended <- run(listener{l}) }()
+		go func() { ended <- run(l) }()
 	}
 	go func() {
 		<-s.stopping
@@ -89,6 +97,7 @@ func (s *Server) Stop(ctx context.Context) {
 	all.Go(func() { stopGRPC(ctx, s.apps) })
 	all.Go(func() { stopGRPC(ctx, s.admins) })
 	all.Go(func() { s.http.stop(ctx) })
+	all.Go(func() { stopMetrics(ctx, s.metrics) })
 	all.Wait()
 }
 

@@ -21,6 +21,8 @@ type Sockets struct {
 	Agent net.Listener // gRPC, for apps: release
 	HTTP  net.Listener // HTTP/1.1, for apps: forward
 	Admin net.Listener // gRPC, for root and the daemon's own user
+
+	Metrics net.Listener // HTTP/1.1, for Prometheus; see ListenMetrics
 }
 
 // probeTimeout is ample for a daemon on the same host.
@@ -40,14 +42,10 @@ func Listen(dir string, gid int) (_ *Sockets, err error) {
 			sockets.close()
 		}
 	}()
-	appMode := fs.FileMode(0o660)
-	if gid < 0 {
-		appMode = 0o600
-	}
-	if sockets.Agent, err = listen(filepath.Join(dir, "agent.sock"), appMode, gid); err != nil {
+	if sockets.Agent, err = listen(filepath.Join(dir, "agent.sock"), appMode(gid), gid); err != nil {
 		return nil, err
 	}
-	if sockets.HTTP, err = listen(filepath.Join(dir, "http.sock"), appMode, gid); err != nil {
+	if sockets.HTTP, err = listen(filepath.Join(dir, "http.sock"), appMode(gid), gid); err != nil {
 		return nil, err
 	}
 	if sockets.Admin, err = listen(filepath.Join(dir, "admin.sock"), 0o600, -1); err != nil {
@@ -57,7 +55,7 @@ func Listen(dir string, gid int) (_ *Sockets, err error) {
 }
 
 func (s *Sockets) close() {
-	for _, l := range []net.Listener{s.Agent, s.HTTP, s.Admin} {
+	for _, l := range []net.Listener{s.Agent, s.HTTP, s.Admin, s.Metrics} {
 		if l != nil {
 			_ = l.Close()
 		}
@@ -92,6 +90,14 @@ func userName() string {
 		return ""
 	}
 	return me.Username
+}
+
+// appMode is the mode of a socket for the members of a group; -1 is none.
+func appMode(gid int) fs.FileMode {
+	if gid < 0 {
+		return 0o600
+	}
+	return 0o660
 }
 
 // listen opens one socket. Between bind and chmod only the daemon's own user can

@@ -78,6 +78,9 @@ func serve(ctx context.Context, path string, ready func(*agent.Agent)) error {
 	if err != nil {
 		return err
 	}
+	if err := sockets.ListenMetrics(a); err != nil {
+		return err
+	}
 	s := server.New(a, logger)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(sockets) }()

@@ -8,6 +8,8 @@ package fault
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -119,6 +121,9 @@ var classes = map[Reason]Class{
 	AgentUnavailable:    Unavailable,
 	VenueUnreachable:    Upstream,
 }
+
+// Reasons are all that there are, in alphabetical order.
+func Reasons() []Reason { return slices.Sorted(maps.Keys(classes)) }
 
 // Class is Internal for a reason that this version doesn't know.
 func (r Reason) Class() Class { return classes[r] }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -40,6 +41,8 @@ type Settings struct {
 	Role string // lines of [roles.all] in place of DefaultRole
 	Sync string // of the log; "group" where it is empty
 	Log  *slog.Logger
+
+	Metrics string // metrics.listen, with DIR for the folder of the sockets; empty: none
 }
 
 // DefaultRole lets the caller read and trade.
@@ -89,6 +92,9 @@ func (h *Host) Serve(t testing.TB) {
 	t.Helper()
 	sockets, err := server.Listen(h.Dir, -1)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := sockets.ListenMetrics(h.Agent); err != nil {
 		t.Fatal(err)
 	}
 	h.Server = server.New(h.Agent, h.log)
@@ -145,6 +151,9 @@ keys = ["acme", "okx", "binance"]
 `, h.State, h.Dir, settings.Sync, os.Getuid(), settings.Role)
 	for _, key := range keys {
 		text += fmt.Sprintf("[keys.%s]\nvenue = %q\nalgorithm = %q\nenvironment = \"test\"\nprobe = \"off\"\n", key.name, key.name, key.algorithm)
+	}
+	if settings.Metrics != "" {
+		text += fmt.Sprintf("[metrics]\nlisten = %q\n", strings.ReplaceAll(settings.Metrics, "DIR", h.Dir))
 	}
 	return text + h.Venues.Config("test")
 }
