@@ -8,8 +8,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/google/go-tpm/tpm2"
 	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/internal/tpmtest"
 	"github.com/sealsign/sealsign/tpm"
 )
 
@@ -24,6 +24,7 @@ var conformance = []struct {
 	{"seal and unseal", testSeal},
 	{"a changed key file is refused", testChangedFile},
 	{"a secret bound to PCRs", testPCRs},
+	{"a secret bound to PCRs as they will be", testSealTo},
 	{"HMAC keys", testHMAC},
 	{"authorization values with zero bytes", testZeroBytes},
 	{"RSA keys", testRSA},
@@ -124,11 +125,7 @@ func testChangedFile(t *testing.T, o tpm.Options) {
 const debugPCR = 16
 
 func testPCRs(t *testing.T, o tpm.Options) {
-	reset := func(transport tpm.Transport) {
-		if _, err := (tpm2.PCRReset{PCRHandle: tpm2.TPMHandle(debugPCR)}).Execute(transport); err != nil {
-			t.Fatal(err)
-		}
-	}
+	reset := func(transport tpm.Transport) { tpmtest.Reset(t, transport, debugPCR) }
 	behind(t, o, reset)
 	o.PCRs = []int{debugPCR, 7, debugPCR}
 	d := must[*tpm.Device](t)(tpm.Open(t.Context(), o))
@@ -137,14 +134,7 @@ func testPCRs(t *testing.T, o tpm.Options) {
 		t.Errorf("before the change: %q, %v", got, err)
 	}
 	shut(t, d)
-	behind(t, o, func(transport tpm.Transport) {
-		if _, err := (tpm2.PCREvent{
-			PCRHandle: tpm2.AuthHandle{Handle: debugPCR, Auth: tpm2.PasswordAuth(nil)},
-			EventData: tpm2.TPM2BEvent{Buffer: []byte("another boot loader")},
-		}).Execute(transport); err != nil {
-			t.Fatal(err)
-		}
-	})
+	behind(t, o, func(transport tpm.Transport) { tpmtest.Extend(t, transport, debugPCR) })
 	d = must[*tpm.Device](t)(tpm.Open(t.Context(), o))
 	_, err := unseal(t, d, f)
 	wants(t, err, fault.KeyLocked, "PCR 16", "import the credential again")

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,12 +27,12 @@ const (
 
 // Info is what a TPM says of itself.
 type Info struct {
-	Device       string         `json:"device"`
-	Manufacturer string         `json:"manufacturer"` // four letters, and the vendor's own words
-	Firmware     string         `json:"firmware"`
-	Software     bool           `json:"software"` // a program, not a chip
-	Can          []string       `json:"can"`      // probed: the Can constants
-	PCRs         map[int]string `json:"pcrs"`     // SHA-256 bank, hex
+	Device       string   `json:"device"`
+	Manufacturer string   `json:"manufacturer"` // four letters, and the vendor's own words
+	Firmware     string   `json:"firmware"`
+	Software     bool     `json:"software"` // a program, not a chip
+	Can          []string `json:"can"`      // probed: the Can constants
+	PCRs         PCRs     `json:"pcrs"`
 	// The lockout counter, and where it locks. Nothing made here counts there.
 	LockoutCounter uint32 `json:"lockout_counter"`
 	LockoutLimit   uint32 `json:"lockout_limit"`
@@ -211,10 +210,10 @@ func allPCRs() []int {
 	return all
 }
 
-// readPCRs reads PCRs of the SHA-256 bank, as hex. A TPM gives up to eight at a
-// time, and none of a bank that it doesn't keep.
-func (c *conn) readPCRs(which []int) (map[int]string, error) {
-	values := make(map[int]string)
+// readPCRs reads PCRs of the SHA-256 bank. A TPM gives up to eight at a time, and
+// none of a bank that it doesn't keep.
+func (c *conn) readPCRs(which []int) (PCRs, error) {
+	values := make(PCRs)
 	for pcrs := range slices.Chunk(which, 8) {
 		rsp, err := tpm2.PCRRead{PCRSelectionIn: pcrSelection(pcrs...)}.Execute(c)
 		if err != nil {
@@ -224,7 +223,9 @@ func (c *conn) readPCRs(which []int) (map[int]string, error) {
 			continue
 		}
 		for i, digest := range rsp.PCRValues.Digests {
-			values[pcrs[i]] = hex.EncodeToString(digest.Buffer)
+			if len(digest.Buffer) == len(PCRValue{}) {
+				values[pcrs[i]] = PCRValue(digest.Buffer)
+			}
 		}
 	}
 	return values, nil

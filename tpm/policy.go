@@ -2,9 +2,10 @@ package tpm
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/sealsign/sealsign/internal/fault"
@@ -15,23 +16,25 @@ import (
 // A secret bound to PCRs has one PolicyPCR for each of them, not one for all:
 // when it won't open, it can be said which PCR has changed.
 
-// bind gives the PCRs as they are now, and the policy that asks for them.
-func (c *conn) bind(pcrs []int) (values []pcrValue, policy []byte, err error) {
-	if len(pcrs) == 0 {
-		return nil, nil, nil
-	}
+// needPCRs reads PCRs, each of which this TPM is to have.
+func (c *conn) needPCRs(pcrs []int) (PCRs, error) {
 	now, err := c.readPCRs(pcrs)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, pcr := range pcrs {
-		value, err := hex.DecodeString(now[pcr])
-		if err != nil || len(value) != sha256.Size {
-			return nil, nil, fault.New(fault.KeyUnsupported, "this TPM has no SHA-256 value of PCR %d", pcr).
+		if _, known := now[pcr]; !known {
+			return nil, fault.New(fault.KeyUnsupported, "this TPM has no SHA-256 value of PCR %d", pcr).
 				WithHint("leave pcrs empty under [tpm], or enable the SHA-256 bank in the firmware")
 		}
-		digest := sha256.Sum256(value)
-		values = append(values, pcrValue{pcr: pcr, digest: digest[:]})
+	}
+	return now, nil
+}
+
+// bind gives the policy that asks for these values, part by part and as a digest.
+func bind(to PCRs) (values []pcrValue, policy []byte, err error) {
+	for _, pcr := range slices.Sorted(maps.Keys(to)) {
+		values = append(values, pcrValue{pcr: pcr, digest: digestOfPCR(to[pcr])})
 	}
 	policy, err = policyOf(values)
 	return values, policy, err

@@ -15,12 +15,26 @@ const MaxSeal = 128
 // Seal gives secret to the TPM, which returns it from the key file alone, on
 // this machine alone, and with the PCRs of Options as they are now.
 func (d *Device) Seal(ctx context.Context, secret []byte) (*KeyFile, error) {
+	return d.seal(ctx, secret, func(c *conn) (PCRs, error) { return c.needPCRs(d.opts.PCRs) })
+}
+
+// SealTo is Seal with PCRs that have these values; without any, the secret opens
+// whatever the PCRs are.
+func (d *Device) SealTo(ctx context.Context, secret []byte, to PCRs) (*KeyFile, error) {
+	return d.seal(ctx, secret, func(*conn) (PCRs, error) { return to, nil })
+}
+
+func (d *Device) seal(ctx context.Context, secret []byte, to func(*conn) (PCRs, error)) (*KeyFile, error) {
 	if len(secret) == 0 || len(secret) > MaxSeal {
 		return nil, fault.New(fault.InternalError, "%d bytes can't be sealed: 1 to %d can", len(secret), MaxSeal)
 	}
 	own := slices.Clone(secret)
 	return d.makeKey(ctx, "sealing", func(c *conn) (*KeyFile, error) {
-		pcrs, policy, err := c.bind(d.opts.PCRs)
+		bound, err := to(c)
+		if err != nil {
+			return nil, err
+		}
+		pcrs, policy, err := bind(bound)
 		if err != nil {
 			return nil, err
 		}
