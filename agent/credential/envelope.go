@@ -36,17 +36,12 @@ func (s *Sealed) Valid() bool { return len(s.Nonce) == nonceSize && len(s.Cipher
 // bound to other bytes that it is to be opened with. The caller has a TPM keep the key,
 // and releases it.
 func (c *Credential) Seal(bound []byte) (*Sealed, *secmem.Buffer, error) {
-	plain, err := c.Encode()
-	if err != nil {
-		return nil, nil, err
-	}
-	defer plain.Release()
 	kek, err := secmem.New(KEKSize)
 	if err != nil {
 		return nil, nil, err
 	}
 	rand.Read(kek.Bytes()) // never fails
-	s, err := Encrypt(kek.Bytes(), plain.Bytes(), bound)
+	s, err := c.SealUnder(kek.Bytes(), bound)
 	if err != nil {
 		kek.Release()
 		return nil, nil, err
@@ -54,8 +49,19 @@ func (c *Credential) Seal(bound []byte) (*Sealed, *secmem.Buffer, error) {
 	return s, kek, nil
 }
 
-// Encrypt encrypts plain under a key of [KEKSize] bytes that encrypts nothing else, bound
-// to other bytes that it is to be decrypted with.
+// SealUnder is Seal under a key that there is already.
+func (c *Credential) SealUnder(kek, bound []byte) (*Sealed, error) {
+	plain, err := c.Encode()
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Release()
+	return Encrypt(kek, plain.Bytes(), bound)
+}
+
+// Encrypt encrypts plain under a key of [KEKSize] bytes, bound to other bytes that it is
+// to be decrypted with. Its nonce is drawn: one key is for 2³² times at most (NIST
+// SP 800-38D, section 8.3), and is used a few times.
 func Encrypt(key, plain, bound []byte) (*Sealed, error) {
 	s := &Sealed{Nonce: make([]byte, nonceSize)}
 	rand.Read(s.Nonce) // never fails

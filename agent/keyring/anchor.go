@@ -67,7 +67,8 @@ func (s *store) readAnchor() (*anchorFile, error) {
 }
 
 // newAnchor seals a new MAC key, and picks an NV index that nothing uses. The
-// counter is defined by begin.
+// counter is defined by begin. No PCR keeps it from opening: it proves which versions
+// there are, and an update that locks those must not make the store untrusted.
 func (s *store) newAnchor(ctx context.Context, device *tpm.Device) (*anchorFile, error) {
 	index, err := device.FreeNVIndex(ctx)
 	if err != nil {
@@ -79,7 +80,7 @@ func (s *store) newAnchor(ctx context.Context, device *tpm.Device) (*anchorFile,
 	}
 	defer secret.Release()
 	rand.Read(secret.Bytes()) // never fails
-	sealed, err := device.Seal(ctx, secret.Bytes())
+	sealed, err := device.SealTo(ctx, secret.Bytes(), nil)
 	if err != nil {
 		return nil, err
 	}

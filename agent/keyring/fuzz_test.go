@@ -42,6 +42,7 @@ func TestFirstFormatIsRead(t *testing.T) {
 func FuzzVersionFile(f *testing.F) {
 	f.Add(readSeed(f, "sealed.tpm"))
 	f.Add(readSeed(f, "resident.tpm"))
+	f.Add(readSeed(f, "predicted.tpm"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v, err := parseVersion("main", 1, data)
 		if err != nil {

@@ -297,11 +297,7 @@ func (c *change) write(ctx context.Context, meta metadata, object *tpm.KeyFile, 
 	if err != nil {
 		return err
 	}
-	data, err := f.encode()
-	if err != nil {
-		return err
-	}
-	return c.ring.store.write(c.ring.store.version(meta.Name, meta.Version), data)
+	return c.ring.writeVersion(f)
 }
 
 // list enters a version whose file is in place into the manifest, and in the same

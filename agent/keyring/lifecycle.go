@@ -163,7 +163,8 @@ func (r *Ring) Rebind(ctx context.Context, name string) error {
 	return err
 }
 
-// rebind seals one version anew, with the config's metadata.
+// rebind encrypts one version anew, with the config's metadata, under the same key: what
+// PCRs open it, predicted ones too, stays as it is.
 func (c *change) rebind(ctx context.Context, n int) error {
 	f, err := c.ring.readVersion(c.key.name, n)
 	if err != nil {
@@ -172,16 +173,20 @@ func (c *change) rebind(ctx context.Context, n int) error {
 	if f.meta.bound(c.spec) == nil {
 		return nil
 	}
-	kept, err := f.open(ctx, c.device)
+	kept, kek, err := f.openBoth(ctx, c.device)
 	if err != nil {
 		return err
 	}
+	defer kek.Release()
 	defer kept.Wipe()
 	if err := f.meta.reimport(c.spec); err != nil {
 		return err
 	}
 	f.meta.bind(c.spec)
-	if err := c.write(ctx, f.meta, f.object, kept); err != nil {
+	if err := f.encryptAgain(kept, kek.Bytes()); err != nil {
+		return err
+	}
+	if err := c.ring.writeVersion(f); err != nil {
 		return err
 	}
 	c.ring.mu.Lock()

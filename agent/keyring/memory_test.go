@@ -196,7 +196,7 @@ func sealedKey(t *testing.T, r *Ring, p *place, name string) *needle {
 	kek, err := secmem.New(credential.KEKSize)
 	must(t, err)
 	defer kek.Release()
-	_, err = p.device.Unseal(t.Context(), f.kek, kek.Bytes())
+	_, err = p.device.Unseal(t.Context(), f.keks[0], kek.Bytes())
 	must(t, err)
 	return newNeedle("key-encryption key", func(i int) byte { return kek.Bytes()[i] })
 }

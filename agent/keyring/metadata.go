@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"encoding/json"
 	"slices"
 	"time"
 
@@ -70,6 +71,15 @@ type metadata struct {
 	PublicKey []byte `json:"public_key,omitempty"`
 	// Object is the SHA-256 of the file's TPM key object, where it has one.
 	Object []byte `json:"object,omitempty"`
+}
+
+// encode gives the bytes that are sealed with the version.
+func (m *metadata) encode() ([]byte, error) {
+	raw, err := json.Marshal(m)
+	if err != nil {
+		return nil, fault.New(fault.InternalError, "metadata can't be written").Because(err)
+	}
+	return raw, nil
 }
 
 // bind copies what a version is bound to from the config.

@@ -197,7 +197,21 @@ func (r *Ring) readVersion(name string, n int) (*versionFile, error) {
 	if err != nil {
 		return nil, damaged(name, n, err)
 	}
-	return parseVersion(name, n, data)
+	f, err := parseVersion(name, n, data)
+	if err != nil {
+		return nil, err
+	}
+	f.offline = r.store.offline(name, n)
+	return f, nil
+}
+
+// writeVersion puts a version's file in place.
+func (r *Ring) writeVersion(f *versionFile) error {
+	data, err := f.encode()
+	if err != nil {
+		return err
+	}
+	return r.store.write(r.store.version(f.meta.Name, f.meta.Version), data)
 }
 
 // activate writes down that n signs from now on.

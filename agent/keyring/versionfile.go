@@ -9,6 +9,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
@@ -19,14 +20,20 @@ import (
 // versionPEM is the PEM type of what is sealed to a version's own key.
 const versionPEM = "SEALSIGN VERSION"
 
-// versionFile is one version as it is on disk: three PEM blocks, of which the
+// versionFile is one version as it is on disk: three or four PEM blocks, of which the
 // first is there only where the TPM signs.
 type versionFile struct {
 	object *tpm.KeyFile // the key that signs inside the TPM, or nil
-	kek    *tpm.KeyFile // the sealed key-encryption key
-	sealed sealedPart
-	meta   metadata // parsed from sealed.Metadata; open authenticates it
+	// keks are the sealed key-encryption key: to PCRs as they were, and, where an update
+	// was announced, to PCRs as they will be. Any of them opens the version.
+	keks    []*tpm.KeyFile
+	sealed  sealedPart
+	meta    metadata // parsed from sealed.Metadata; open authenticates it
+	offline string   // where the same credential is, encrypted to offline keys; it may not be
 }
+
+// maxKEKs is how often a key-encryption key may be sealed.
+const maxKEKs = 2
 
 // sealedPart is the JSON of the last block: AES-256-GCM of the credential's JSON,
 // with the metadata's very bytes as associated data.
@@ -39,28 +46,59 @@ type sealedPart struct {
 // seal makes the file of a version. It neither changes nor wipes c.
 func seal(ctx context.Context, device *tpm.Device, meta metadata, object *tpm.KeyFile, c *credential.Credential) (*versionFile, error) {
 	meta.Object = objectDigest(object)
-	raw, err := json.Marshal(meta)
+	raw, err := meta.encode()
 	if err != nil {
-		return nil, fault.New(fault.InternalError, "metadata can't be written").Because(err)
+		return nil, err
 	}
 	sealed, kek, err := c.Seal(raw)
 	if err != nil {
 		return nil, err
 	}
 	defer kek.Release()
-	f := &versionFile{object: object, meta: meta, sealed: sealedPart{Format: stateFormat, Metadata: raw, Sealed: *sealed}}
-	f.kek, err = device.Seal(ctx, kek.Bytes())
-	return f, err
+	once, err := device.Seal(ctx, kek.Bytes())
+	if err != nil {
+		return nil, err
+	}
+	return &versionFile{
+		object: object, keks: []*tpm.KeyFile{once}, meta: meta,
+		sealed: sealedPart{Format: stateFormat, Metadata: raw, Sealed: *sealed},
+	}, nil
 }
 
 // open unseals the credential, which proves the metadata and the object.
 func (f *versionFile) open(ctx context.Context, device *tpm.Device) (*credential.Credential, error) {
-	kek, err := secmem.New(credential.KEKSize)
+	c, kek, err := f.openBoth(ctx, device)
 	if err != nil {
 		return nil, err
 	}
-	defer kek.Release()
-	n, err := device.Unseal(ctx, f.kek, kek.Bytes())
+	kek.Release()
+	return c, nil
+}
+
+// openBoth is open that gives the key-encryption key too. The caller releases it.
+func (f *versionFile) openBoth(ctx context.Context, device *tpm.Device) (*credential.Credential, *secmem.Buffer, error) {
+	kek, err := secmem.New(credential.KEKSize)
+	if err != nil {
+		return nil, nil, err
+	}
+	c, err := f.openInto(ctx, device, kek)
+	if err != nil {
+		kek.Release()
+		return nil, nil, err
+	}
+	return c, kek, nil
+}
+
+func (f *versionFile) openInto(ctx context.Context, device *tpm.Device, kek *secmem.Buffer) (*credential.Credential, error) {
+	now, err := device.ReadPCRs(ctx, f.pcrs())
+	if err != nil {
+		return nil, f.explain(err)
+	}
+	at, moved := f.match(now)
+	if moved != nil {
+		return nil, f.locked(moved)
+	}
+	n, err := device.Unseal(ctx, f.keks[at], kek.Bytes())
 	if err != nil {
 		return nil, f.explain(err)
 	}
@@ -91,7 +129,7 @@ func (f *versionFile) encode() ([]byte, error) {
 		return nil, fault.New(fault.InternalError, "a version can't be written").Because(err)
 	}
 	var out bytes.Buffer
-	for _, block := range []*pem.Block{pemOf(f.object), pemOf(f.kek), {Type: versionPEM, Bytes: body}} {
+	for _, block := range f.blocks(body) {
 		if block == nil {
 			continue
 		}
@@ -100,6 +138,14 @@ func (f *versionFile) encode() ([]byte, error) {
 		}
 	}
 	return out.Bytes(), nil
+}
+
+func (f *versionFile) blocks(body []byte) []*pem.Block {
+	blocks := []*pem.Block{pemOf(f.object)}
+	for _, kek := range f.keks {
+		blocks = append(blocks, pemOf(kek))
+	}
+	return append(blocks, &pem.Block{Type: versionPEM, Bytes: body})
 }
 
 func pemOf(f *tpm.KeyFile) *pem.Block {
@@ -136,17 +182,21 @@ func splitVersion(data []byte) (*versionFile, error) {
 		}
 		keys = append(keys, key)
 	}
-	if block == nil || block.Type != versionPEM || len(keys) < 1 || len(keys) > 2 {
+	if len(keys) > 0 && !keys[0].Sealed() {
+		f.object, keys = keys[0], keys[1:]
+	}
+	if block == nil || block.Type != versionPEM || len(keys) < 1 || len(keys) > maxKEKs || !allSealed(keys) {
 		return nil, errChanged
 	}
-	f.kek = keys[len(keys)-1]
-	if len(keys) == 2 {
-		f.object = keys[0]
-	}
+	f.keks = keys
 	if err := decodeState(block.Bytes, &f.sealed); err != nil {
 		return nil, err
 	}
 	return f, strictJSON(f.sealed.Metadata, &f.meta)
+}
+
+func allSealed(keys []*tpm.KeyFile) bool {
+	return !slices.ContainsFunc(keys, func(f *tpm.KeyFile) bool { return !f.Sealed() })
 }
 
 // check compares the parts with each other and with the file's place.
