@@ -10,9 +10,10 @@ import (
 	"github.com/sealsign/sealsign/agent/caller"
 	"github.com/sealsign/sealsign/agent/keyring"
 	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/tpm"
 )
 
-// An administrative act that gives power (import, generate, resume, rebind) is
+// An administrative act that gives power (import, generate, resume, rebind, reseal) is
 // recorded before it is done: without a record it is not done. One that takes
 // power away (suspend, revoke) is done first, and holds even where the log is
 // down; the error then says both.
@@ -71,6 +72,51 @@ func (a *Agent) RecoverStore(ctx context.Context, who *caller.Caller) (recovered
 // Rebind accepts the config's venue settings for the versions that were sealed with others.
 func (a *Agent) Rebind(ctx context.Context, who *caller.Caller, name string) error {
 	return a.act(who, "key.rebind", name, func() (int, error) { return 0, a.ring.Rebind(ctx, name) })
+}
+
+// Reseal seals the sealed versions of a key again, or with an empty name those of all
+// keys, also for predicted values of PCRs if there is a document of them. Each version
+// that was has a record of its own.
+func (a *Agent) Reseal(ctx context.Context, who *caller.Caller, name string, document []byte) (all []keyring.Resealed, err error) {
+	var predicted tpm.PCRs
+	record := a.adminRecord(who, "key.reseal", name, nil)
+	if len(document) > 0 {
+		if predicted, err = tpm.ParsePCRs(document); err != nil {
+			return nil, err
+		}
+		record.Message = "predicted " + string(predicted.Document())
+	}
+	err = a.actAs(record, func() (int, error) {
+		all, err = a.ring.Reseal(ctx, name, predicted)
+		return 0, err
+	})
+	for _, one := range all {
+		outcome := *record
+		outcome.Key, outcome.Version, outcome.Message = one.Key, one.Version, ""
+		if one.Problem != nil {
+			a.appendOutcome(&outcome, record.ID, one.Problem)
+			continue
+		}
+		outcome.Kind, outcome.Of, outcome.Time = audit.KindOutcome, record.ID, a.now()
+		a.append(&outcome)
+	}
+	return all, err
+}
+
+// PCRValues is the document of what the PCRs that the config names hold now.
+func (a *Agent) PCRValues(ctx context.Context) ([]byte, error) {
+	device := a.device.Load()
+	if device == nil {
+		return nil, fault.New(fault.TPMUnavailable, "the TPM has not answered yet").WithHint("sealsign doctor says why")
+	}
+	now, err := device.BoundPCRs(ctx)
+	if err == nil && now == nil {
+		err = fault.New(fault.BadRequest, "the config names no PCRs").WithHint("set pcrs under [tpm], and restart sealsignd")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return now.Document(), nil
 }
 
 // Suspend stops a key, or with an empty name all of them. When it returns,

@@ -36,6 +36,8 @@ func TestActsAreRecorded(t *testing.T) {
 		{"key.rebind", "okx", func(a *agent.Agent) error { return a.Rebind(ctx, s.me, "okx") }, "", true, 0},
 		{"time.reset", "", func(a *agent.Agent) error { _, err := a.ResetTime(ctx, s.me); return err }, "", true, 0},
 		{"key.revoke", "okx", func(a *agent.Agent) error { return a.Revoke(ctx, s.me, "okx", 1) }, "", false, 1},
+		{"key.reseal", "okx", func(a *agent.Agent) error { _, err := a.Reseal(ctx, s.me, "okx", nil); return err }, "", true, 2},
+		{"key.reseal", "nobodys", func(a *agent.Agent) error { _, err := a.Reseal(ctx, s.me, "nobodys", nil); return err }, fault.KeyUnknown, true, 0},
 		{"key.revoke", "okx", func(a *agent.Agent) error { return a.Revoke(ctx, s.me, "okx", 7) }, fault.KeyEmpty, false, 7},
 	} {
 		t.Run(strings.TrimSpace(act.operation+" "+act.key+" "+string(act.reason)), func(t *testing.T) {

@@ -177,6 +177,7 @@ func (a *Agent) Doctor(ctx context.Context) []Finding {
 	}
 	d.check("ledger", a.ledger.Healthy(), "nonces and limits are kept", "df -h; the ledger recovers by itself")
 	a.examineKeys(&s, &d)
+	a.examineBindings(&s, &d)
 	return d
 }
 
@@ -202,6 +203,33 @@ func (a *Agent) examineKeys(s *Status, d *diagnosis) {
 			}
 		default:
 			d.add("keys", Problem, k.Problem, next)
+		}
+	}
+}
+
+// examineBindings looks at what an update has locked, or would lock. s is from after
+// the TPM was asked.
+func (a *Agent) examineBindings(s *Status, d *diagnosis) {
+	c := a.setup.Load().config
+	if len(c.TPM.PCRs) > 0 && len(c.Agent.Recovery) == 0 {
+		d.add("keys", Warning, "versions are bound to PCRs, and agent.recovery names no offline key: what an unforeseen update locks, only the venue can issue again",
+			"set recovery = [\"ops.pub\"] under [agent], and import the credentials again; before an update: sealsign key reseal --all --pcr-values FILE")
+	}
+	if s.TPMError != nil {
+		return
+	}
+	for _, b := range a.ring.Bindings(s.TPM.PCRs) {
+		version := fmt.Sprintf("version %d of key %s", b.Version, b.Key)
+		next := "sealsign key reseal " + b.Key
+		switch {
+		case b.Locked != nil:
+			if !slices.ContainsFunc(*d, func(f Finding) bool { return strings.HasPrefix(f.What, b.Locked.Message) }) { // else it is why the key can't sign
+				d.add("keys", Warning, b.Locked.Message, b.Locked.Hint)
+			}
+		case !slices.Equal(b.PCRs, c.TPM.PCRs):
+			d.add("keys", Warning, fmt.Sprintf("%s is bound to other PCRs than the config names", version), next)
+		case b.Updated:
+			d.add("keys", Warning, fmt.Sprintf("%s opens with the PCRs as they were before the update, too", version), next)
 		}
 	}
 }
@@ -254,7 +282,12 @@ func (a *Agent) examineTPM(ctx context.Context, d *diagnosis) {
 		d.add("tpm", Warning, "it is in lockout: no use of sealsign's keys counts there, but others' may be refused", fmt.Sprintf("one try is forgotten every %d s; tpm2_dictionarylockout --clear-lockout", info.LockoutInterval))
 	}
 	for _, pcr := range a.setup.Load().config.TPM.PCRs {
-		d.add("tpm", Fine, fmt.Sprintf("PCR %d, which new versions are bound to, is %s", pcr, info.PCRs[pcr]), "")
+		if value, known := info.PCRs[pcr]; known {
+			d.add("tpm", Fine, fmt.Sprintf("PCR %d, which new versions are bound to, is %s", pcr, value), "")
+		} else {
+			d.add("tpm", Problem, fmt.Sprintf("it has no SHA-256 value of PCR %d, which new versions are to be bound to", pcr),
+				"leave pcrs empty under [tpm], or enable the SHA-256 bank in the firmware")
+		}
 	}
 }
 

@@ -149,6 +149,37 @@ func (s *admin) RebindKey(ctx context.Context, request *pb.RebindKeyRequest) (*p
 	return s.keysAfter(request.GetName(), s.agent.Rebind(ctx, who, request.GetName()))
 }
 
+func (s *admin) ResealKeys(ctx context.Context, request *pb.ResealKeysRequest) (*pb.ResealKeysResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := oneOrAll(request.GetName(), request.GetAll()); err != nil {
+		return nil, err
+	}
+	resealed, err := s.agent.Reseal(ctx, who, request.GetName(), request.GetPcrValues())
+	if err != nil {
+		return nil, err
+	}
+	answer := new(pb.ResealKeysResponse)
+	for _, one := range resealed {
+		version := &pb.ResealedVersion{Name: one.Key, Version: number(one.Version), Pcrs: numbers(one.PCRs), Predicted: one.Predicted}
+		if one.Problem != nil {
+			version.Reason, version.Problem, version.Next = string(one.Problem.Reason), one.Problem.Message, one.Problem.Hint
+		}
+		answer.Versions = append(answer.Versions, version)
+	}
+	return answer, nil
+}
+
+func (s *admin) PCRValues(ctx context.Context, _ *pb.PCRValuesRequest) (*pb.PCRValuesResponse, error) {
+	document, err := s.agent.PCRValues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.PCRValuesResponse{Document: document}, nil
+}
+
 // Reload tells of a bad config in its answer; an error is that the reload could not be recorded.
 func (s *admin) Reload(_ context.Context, _ *pb.ReloadRequest) (*pb.ReloadResponse, error) {
 	err := s.agent.Reload()

@@ -27,6 +27,7 @@ type findingJSON struct {
 
 func (a *app) doctorCommand() *cobra.Command {
 	var file string
+	var pcrValues bool
 	cmd := &cobra.Command{
 		Use:   "doctor",
 		Short: "look for what is wrong: TPM, memory, clock, permissions, limits, config, keys, log",
@@ -34,10 +35,17 @@ func (a *app) doctorCommand() *cobra.Command {
 daemon answers it looks at what the config's daemon stands on: the config itself,
 its folders, the TPM's device, the group of the sockets and the disk.
 
-The exit status is 1 where there is a problem.`,
-		Example: "  sealsign doctor\n  sealsign doctor --json",
+The exit status is 1 where there is a problem.
+
+With --pcr-values it prints nothing but what the PCRs that the config names hold now,
+as JSON: what another host that gets the same update takes for its prediction, with
+'sealsign key reseal --all --pcr-values FILE'.`,
+		Example: "  sealsign doctor\n  sealsign doctor --json\n  sealsign doctor --pcr-values > updated.json",
 		Args:    words(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if pcrValues {
+				return a.printPCRValues(cmd)
+			}
 			findings, err := a.findings(cmd, file)
 			if err != nil {
 				return err
@@ -46,7 +54,17 @@ The exit status is 1 where there is a problem.`,
 		},
 	}
 	cmd.Flags().StringVar(&file, "config", defaultConfig, "the `FILE` of the config that is looked at where no daemon answers")
+	cmd.Flags().BoolVar(&pcrValues, "pcr-values", false, "only print what the PCRs hold that versions are bound to")
 	return cmd
+}
+
+func (a *app) printPCRValues(cmd *cobra.Command) error {
+	answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.PCRValues, &sealsignv1.PCRValuesRequest{})
+	if err != nil {
+		return err
+	}
+	a.printf("%s\n", answer.GetDocument())
+	return nil
 }
 
 // findings asks the daemon. That it can't be reached is a finding as well; where it

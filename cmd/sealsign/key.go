@@ -12,7 +12,7 @@ import (
 func (a *app) keyCommand() *cobra.Command {
 	return group("key", "manage keys: import, wrap, generate, rotate, suspend, revoke", "  sealsign key list",
 		a.keyImportCommand(), a.keyWrapCommand(), a.keyGenerateCommand(), a.keyRotateCommand(), a.keyListCommand(), a.keyShowCommand(), a.keyPublicCommand(),
-		a.keySuspendCommand(), a.keyResumeCommand(), a.keyRevokeCommand(), a.keyRebindCommand())
+		a.keySuspendCommand(), a.keyResumeCommand(), a.keyRevokeCommand(), a.keyRebindCommand(), a.keyResealCommand())
 }
 
 // keyJSON is a key as scripts read it.

@@ -54,6 +54,7 @@ func (s *scripts) commands() map[string]func(*testscript.TestScript, bool, []str
 		"replace":   replace,
 		"daemon":    s.daemon,
 		"configure": s.configure,
+		"extend":    s.extend,
 	}
 }
 
@@ -161,4 +162,14 @@ func (s *scripts) configure(ts *testscript.TestScript, _ bool, args []string) {
 	st := s.stages[ts.Getenv("WORK")]
 	s.mu.Unlock()
 	ts.Check(st.configure(ts.ReadFile(args[0])))
+}
+
+// extend PCR: another value for it, as an update brings. No daemon may run.
+func (s *scripts) extend(ts *testscript.TestScript, _ bool, args []string) {
+	s.mu.Lock()
+	st := s.stages[ts.Getenv("WORK")]
+	s.mu.Unlock()
+	pcr, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	st.tpm.Extend(pcr)
 }

@@ -2693,6 +2693,282 @@ func (x *ResetTimeResponse) GetForgotten() *timestamppb.Timestamp {
 	return nil
 }
 
+type ResealKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"` // empty with all
+	All           bool                   `protobuf:"varint,2,opt,name=all,proto3" json:"all,omitempty"`
+	PcrValues     []byte                 `protobuf:"bytes,3,opt,name=pcr_values,json=pcrValues,proto3" json:"pcr_values,omitempty"` // JSON as PCRValues gives it, of PCRs as they will be; empty: none will change
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealKeysRequest) Reset() {
+	*x = ResealKeysRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[47]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealKeysRequest) ProtoMessage() {}
+
+func (x *ResealKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[47]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealKeysRequest.ProtoReflect.Descriptor instead.
+func (*ResealKeysRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{47}
+}
+
+func (x *ResealKeysRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ResealKeysRequest) GetAll() bool {
+	if x != nil {
+		return x.All
+	}
+	return false
+}
+
+func (x *ResealKeysRequest) GetPcrValues() []byte {
+	if x != nil {
+		return x.PcrValues
+	}
+	return nil
+}
+
+type ResealKeysResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Versions      []*ResealedVersion     `protobuf:"bytes,1,rep,name=versions,proto3" json:"versions,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealKeysResponse) Reset() {
+	*x = ResealKeysResponse{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[48]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealKeysResponse) ProtoMessage() {}
+
+func (x *ResealKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[48]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealKeysResponse.ProtoReflect.Descriptor instead.
+func (*ResealKeysResponse) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{48}
+}
+
+func (x *ResealKeysResponse) GetVersions() []*ResealedVersion {
+	if x != nil {
+		return x.Versions
+	}
+	return nil
+}
+
+type ResealedVersion struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Version       uint32                 `protobuf:"varint,2,opt,name=version,proto3" json:"version,omitempty"`
+	Pcrs          []uint32               `protobuf:"varint,3,rep,packed,name=pcrs,proto3" json:"pcrs,omitempty"`    // it is bound to now
+	Predicted     bool                   `protobuf:"varint,4,opt,name=predicted,proto3" json:"predicted,omitempty"` // it opens with the predicted values too
+	Reason        string                 `protobuf:"bytes,5,opt,name=reason,proto3" json:"reason,omitempty"`        // of the problem, e.g. KEY_LOCKED; empty: none
+	Problem       string                 `protobuf:"bytes,6,opt,name=problem,proto3" json:"problem,omitempty"`      // why it is as it was
+	Next          string                 `protobuf:"bytes,7,opt,name=next,proto3" json:"next,omitempty"`            // the next step, where there is a problem
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResealedVersion) Reset() {
+	*x = ResealedVersion{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[49]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResealedVersion) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResealedVersion) ProtoMessage() {}
+
+func (x *ResealedVersion) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[49]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResealedVersion.ProtoReflect.Descriptor instead.
+func (*ResealedVersion) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{49}
+}
+
+func (x *ResealedVersion) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *ResealedVersion) GetVersion() uint32 {
+	if x != nil {
+		return x.Version
+	}
+	return 0
+}
+
+func (x *ResealedVersion) GetPcrs() []uint32 {
+	if x != nil {
+		return x.Pcrs
+	}
+	return nil
+}
+
+func (x *ResealedVersion) GetPredicted() bool {
+	if x != nil {
+		return x.Predicted
+	}
+	return false
+}
+
+func (x *ResealedVersion) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *ResealedVersion) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *ResealedVersion) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
+type PCRValuesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PCRValuesRequest) Reset() {
+	*x = PCRValuesRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[50]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PCRValuesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PCRValuesRequest) ProtoMessage() {}
+
+func (x *PCRValuesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[50]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PCRValuesRequest.ProtoReflect.Descriptor instead.
+func (*PCRValuesRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{50}
+}
+
+type PCRValuesResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Document      []byte                 `protobuf:"bytes,1,opt,name=document,proto3" json:"document,omitempty"` // {"sha256": {"7": "64 hex digits"}}
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PCRValuesResponse) Reset() {
+	*x = PCRValuesResponse{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[51]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PCRValuesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PCRValuesResponse) ProtoMessage() {}
+
+func (x *PCRValuesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[51]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PCRValuesResponse.ProtoReflect.Descriptor instead.
+func (*PCRValuesResponse) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{51}
+}
+
+func (x *PCRValuesResponse) GetDocument() []byte {
+	if x != nil {
+		return x.Document
+	}
+	return nil
+}
+
 var File_sealsign_v1_admin_proto protoreflect.FileDescriptor
 
 const file_sealsign_v1_admin_proto_rawDesc = "" +
@@ -2889,7 +3165,25 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x04next\x18\x04 \x01(\tR\x04next\"\x12\n" +
 	"\x10ResetTimeRequest\"M\n" +
 	"\x11ResetTimeResponse\x128\n" +
-	"\tforgotten\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tforgotten2\xd0\f\n" +
+	"\tforgotten\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampR\tforgotten\"X\n" +
+	"\x11ResealKeysRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x10\n" +
+	"\x03all\x18\x02 \x01(\bR\x03all\x12\x1d\n" +
+	"\n" +
+	"pcr_values\x18\x03 \x01(\fR\tpcrValues\"N\n" +
+	"\x12ResealKeysResponse\x128\n" +
+	"\bversions\x18\x01 \x03(\v2\x1c.sealsign.v1.ResealedVersionR\bversions\"\xb7\x01\n" +
+	"\x0fResealedVersion\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x02 \x01(\rR\aversion\x12\x12\n" +
+	"\x04pcrs\x18\x03 \x03(\rR\x04pcrs\x12\x1c\n" +
+	"\tpredicted\x18\x04 \x01(\bR\tpredicted\x12\x16\n" +
+	"\x06reason\x18\x05 \x01(\tR\x06reason\x12\x18\n" +
+	"\aproblem\x18\x06 \x01(\tR\aproblem\x12\x12\n" +
+	"\x04next\x18\a \x01(\tR\x04next\"\x12\n" +
+	"\x10PCRValuesRequest\"/\n" +
+	"\x11PCRValuesResponse\x12\x1a\n" +
+	"\bdocument\x18\x01 \x01(\fR\bdocument2\xeb\r\n" +
 	"\x05Admin\x12A\n" +
 	"\x06Status\x12\x1a.sealsign.v1.StatusRequest\x1a\x1b.sealsign.v1.StatusResponse\x12Q\n" +
 	"\bListKeys\x12!.sealsign.v1.AdminListKeysRequest\x1a\".sealsign.v1.AdminListKeysResponse\x12J\n" +
@@ -2914,7 +3208,10 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"TestPolicy\x12\x1e.sealsign.v1.TestPolicyRequest\x1a\x1f.sealsign.v1.TestPolicyResponse\x12A\n" +
 	"\x06Doctor\x12\x1a.sealsign.v1.DoctorRequest\x1a\x1b.sealsign.v1.DoctorResponse\x12J\n" +
-	"\tResetTime\x12\x1d.sealsign.v1.ResetTimeRequest\x1a\x1e.sealsign.v1.ResetTimeResponseB;Z9github.com/sealsign/sealsign/proto/sealsign/v1;sealsignv1b\x06proto3"
+	"\tResetTime\x12\x1d.sealsign.v1.ResetTimeRequest\x1a\x1e.sealsign.v1.ResetTimeResponse\x12M\n" +
+	"\n" +
+	"ResealKeys\x12\x1e.sealsign.v1.ResealKeysRequest\x1a\x1f.sealsign.v1.ResealKeysResponse\x12J\n" +
+	"\tPCRValues\x12\x1d.sealsign.v1.PCRValuesRequest\x1a\x1e.sealsign.v1.PCRValuesResponseB;Z9github.com/sealsign/sealsign/proto/sealsign/v1;sealsignv1b\x06proto3"
 
 var (
 	file_sealsign_v1_admin_proto_rawDescOnce sync.Once
@@ -2928,7 +3225,7 @@ func file_sealsign_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sealsign_v1_admin_proto_rawDescData
 }
 
-var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 47)
+var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
 var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),          // 0: sealsign.v1.StatusRequest
 	(*StatusResponse)(nil),         // 1: sealsign.v1.StatusResponse
@@ -2977,83 +3274,93 @@ var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*Finding)(nil),                // 44: sealsign.v1.Finding
 	(*ResetTimeRequest)(nil),       // 45: sealsign.v1.ResetTimeRequest
 	(*ResetTimeResponse)(nil),      // 46: sealsign.v1.ResetTimeResponse
-	(*timestamppb.Timestamp)(nil),  // 47: google.protobuf.Timestamp
+	(*ResealKeysRequest)(nil),      // 47: sealsign.v1.ResealKeysRequest
+	(*ResealKeysResponse)(nil),     // 48: sealsign.v1.ResealKeysResponse
+	(*ResealedVersion)(nil),        // 49: sealsign.v1.ResealedVersion
+	(*PCRValuesRequest)(nil),       // 50: sealsign.v1.PCRValuesRequest
+	(*PCRValuesResponse)(nil),      // 51: sealsign.v1.PCRValuesResponse
+	(*timestamppb.Timestamp)(nil),  // 52: google.protobuf.Timestamp
 }
 var file_sealsign_v1_admin_proto_depIdxs = []int32{
-	47, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	52, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: sealsign.v1.StatusResponse.config:type_name -> sealsign.v1.ConfigStatus
 	3,  // 2: sealsign.v1.StatusResponse.tpm:type_name -> sealsign.v1.TPMStatus
 	5,  // 3: sealsign.v1.StatusResponse.audit:type_name -> sealsign.v1.AuditStatus
 	6,  // 4: sealsign.v1.StatusResponse.keys:type_name -> sealsign.v1.Key
 	4,  // 5: sealsign.v1.StatusResponse.store:type_name -> sealsign.v1.StoreStatus
-	47, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
-	47, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	52, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
+	52, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
 	7,  // 8: sealsign.v1.Key.versions:type_name -> sealsign.v1.KeyVersion
-	47, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
-	47, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
-	47, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
-	47, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
-	47, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
-	47, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
+	52, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	52, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
+	52, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
+	52, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
+	52, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
+	52, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
 	8,  // 15: sealsign.v1.KeyVersion.rights:type_name -> sealsign.v1.Rights
-	47, // 16: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
-	47, // 17: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
+	52, // 16: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
+	52, // 17: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
 	6,  // 18: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
 	6,  // 19: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
 	25, // 20: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
 	6,  // 21: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
 	33, // 22: sealsign.v1.ImportersResponse.importers:type_name -> sealsign.v1.Importer
-	47, // 23: sealsign.v1.Importer.enrolled_at:type_name -> google.protobuf.Timestamp
+	52, // 23: sealsign.v1.Importer.enrolled_at:type_name -> google.protobuf.Timestamp
 	2,  // 24: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
 	44, // 25: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
-	47, // 26: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
-	0,  // 27: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
-	9,  // 28: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
-	11, // 29: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
-	13, // 30: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
-	15, // 31: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
-	17, // 32: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
-	18, // 33: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
-	19, // 34: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
-	20, // 35: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
-	23, // 36: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
-	21, // 37: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
-	27, // 38: sealsign.v1.Admin.HostKey:input_type -> sealsign.v1.HostKeyRequest
-	29, // 39: sealsign.v1.Admin.EnrollImporter:input_type -> sealsign.v1.EnrollImporterRequest
-	30, // 40: sealsign.v1.Admin.ListImporters:input_type -> sealsign.v1.ListImportersRequest
-	31, // 41: sealsign.v1.Admin.RemoveImporter:input_type -> sealsign.v1.RemoveImporterRequest
-	34, // 42: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
-	36, // 43: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
-	38, // 44: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
-	40, // 45: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
-	42, // 46: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
-	45, // 47: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
-	1,  // 48: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
-	10, // 49: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
-	12, // 50: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
-	14, // 51: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
-	16, // 52: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
-	26, // 53: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
-	26, // 54: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
-	26, // 55: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
-	26, // 56: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
-	24, // 57: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
-	22, // 58: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
-	28, // 59: sealsign.v1.Admin.HostKey:output_type -> sealsign.v1.HostKeyResponse
-	32, // 60: sealsign.v1.Admin.EnrollImporter:output_type -> sealsign.v1.ImportersResponse
-	32, // 61: sealsign.v1.Admin.ListImporters:output_type -> sealsign.v1.ImportersResponse
-	32, // 62: sealsign.v1.Admin.RemoveImporter:output_type -> sealsign.v1.ImportersResponse
-	35, // 63: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
-	37, // 64: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
-	39, // 65: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
-	41, // 66: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
-	43, // 67: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
-	46, // 68: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
-	48, // [48:69] is the sub-list for method output_type
-	27, // [27:48] is the sub-list for method input_type
-	27, // [27:27] is the sub-list for extension type_name
-	27, // [27:27] is the sub-list for extension extendee
-	0,  // [0:27] is the sub-list for field type_name
+	52, // 26: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
+	49, // 27: sealsign.v1.ResealKeysResponse.versions:type_name -> sealsign.v1.ResealedVersion
+	0,  // 28: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
+	9,  // 29: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
+	11, // 30: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
+	13, // 31: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
+	15, // 32: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
+	17, // 33: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
+	18, // 34: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
+	19, // 35: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
+	20, // 36: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
+	23, // 37: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
+	21, // 38: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
+	27, // 39: sealsign.v1.Admin.HostKey:input_type -> sealsign.v1.HostKeyRequest
+	29, // 40: sealsign.v1.Admin.EnrollImporter:input_type -> sealsign.v1.EnrollImporterRequest
+	30, // 41: sealsign.v1.Admin.ListImporters:input_type -> sealsign.v1.ListImportersRequest
+	31, // 42: sealsign.v1.Admin.RemoveImporter:input_type -> sealsign.v1.RemoveImporterRequest
+	34, // 43: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
+	36, // 44: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
+	38, // 45: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
+	40, // 46: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
+	42, // 47: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
+	45, // 48: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
+	47, // 49: sealsign.v1.Admin.ResealKeys:input_type -> sealsign.v1.ResealKeysRequest
+	50, // 50: sealsign.v1.Admin.PCRValues:input_type -> sealsign.v1.PCRValuesRequest
+	1,  // 51: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
+	10, // 52: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
+	12, // 53: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
+	14, // 54: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
+	16, // 55: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
+	26, // 56: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 57: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 58: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
+	26, // 59: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
+	24, // 60: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
+	22, // 61: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
+	28, // 62: sealsign.v1.Admin.HostKey:output_type -> sealsign.v1.HostKeyResponse
+	32, // 63: sealsign.v1.Admin.EnrollImporter:output_type -> sealsign.v1.ImportersResponse
+	32, // 64: sealsign.v1.Admin.ListImporters:output_type -> sealsign.v1.ImportersResponse
+	32, // 65: sealsign.v1.Admin.RemoveImporter:output_type -> sealsign.v1.ImportersResponse
+	35, // 66: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
+	37, // 67: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
+	39, // 68: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
+	41, // 69: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
+	43, // 70: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
+	46, // 71: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
+	48, // 72: sealsign.v1.Admin.ResealKeys:output_type -> sealsign.v1.ResealKeysResponse
+	51, // 73: sealsign.v1.Admin.PCRValues:output_type -> sealsign.v1.PCRValuesResponse
+	51, // [51:74] is the sub-list for method output_type
+	28, // [28:51] is the sub-list for method input_type
+	28, // [28:28] is the sub-list for extension type_name
+	28, // [28:28] is the sub-list for extension extendee
+	0,  // [0:28] is the sub-list for field type_name
 }
 
 func init() { file_sealsign_v1_admin_proto_init() }
@@ -3068,7 +3375,7 @@ func file_sealsign_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sealsign_v1_admin_proto_rawDesc), len(file_sealsign_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   47,
+			NumMessages:   52,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -42,6 +42,8 @@ const (
 	Admin_TestPolicy_FullMethodName     = "/sealsign.v1.Admin/TestPolicy"
 	Admin_Doctor_FullMethodName         = "/sealsign.v1.Admin/Doctor"
 	Admin_ResetTime_FullMethodName      = "/sealsign.v1.Admin/ResetTime"
+	Admin_ResealKeys_FullMethodName     = "/sealsign.v1.Admin/ResealKeys"
+	Admin_PCRValues_FullMethodName      = "/sealsign.v1.Admin/PCRValues"
 )
 
 // AdminClient is the client API for Admin service.
@@ -78,6 +80,10 @@ type AdminClient interface {
 	Doctor(ctx context.Context, in *DoctorRequest, opts ...grpc.CallOption) (*DoctorResponse, error)
 	// ResetTime forgets the latest time ever seen, so that keys expire by the host's clock again.
 	ResetTime(ctx context.Context, in *ResetTimeRequest, opts ...grpc.CallOption) (*ResetTimeResponse, error)
+	// ResealKeys seals sealed versions again: to the PCRs that the config names as they are now, and as they will be.
+	ResealKeys(ctx context.Context, in *ResealKeysRequest, opts ...grpc.CallOption) (*ResealKeysResponse, error)
+	// PCRValues gives what the PCRs that the config names hold now.
+	PCRValues(ctx context.Context, in *PCRValuesRequest, opts ...grpc.CallOption) (*PCRValuesResponse, error)
 }
 
 type adminClient struct {
@@ -307,6 +313,26 @@ func (c *adminClient) ResetTime(ctx context.Context, in *ResetTimeRequest, opts 
 	return out, nil
 }
 
+func (c *adminClient) ResealKeys(ctx context.Context, in *ResealKeysRequest, opts ...grpc.CallOption) (*ResealKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResealKeysResponse)
+	err := c.cc.Invoke(ctx, Admin_ResealKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) PCRValues(ctx context.Context, in *PCRValuesRequest, opts ...grpc.CallOption) (*PCRValuesResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PCRValuesResponse)
+	err := c.cc.Invoke(ctx, Admin_PCRValues_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -341,6 +367,10 @@ type AdminServer interface {
 	Doctor(context.Context, *DoctorRequest) (*DoctorResponse, error)
 	// ResetTime forgets the latest time ever seen, so that keys expire by the host's clock again.
 	ResetTime(context.Context, *ResetTimeRequest) (*ResetTimeResponse, error)
+	// ResealKeys seals sealed versions again: to the PCRs that the config names as they are now, and as they will be.
+	ResealKeys(context.Context, *ResealKeysRequest) (*ResealKeysResponse, error)
+	// PCRValues gives what the PCRs that the config names hold now.
+	PCRValues(context.Context, *PCRValuesRequest) (*PCRValuesResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -413,6 +443,12 @@ func (UnimplementedAdminServer) Doctor(context.Context, *DoctorRequest) (*Doctor
 }
 func (UnimplementedAdminServer) ResetTime(context.Context, *ResetTimeRequest) (*ResetTimeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ResetTime not implemented")
+}
+func (UnimplementedAdminServer) ResealKeys(context.Context, *ResealKeysRequest) (*ResealKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResealKeys not implemented")
+}
+func (UnimplementedAdminServer) PCRValues(context.Context, *PCRValuesRequest) (*PCRValuesResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PCRValues not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -806,6 +842,42 @@ func _Admin_ResetTime_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ResealKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResealKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ResealKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ResealKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ResealKeys(ctx, req.(*ResealKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_PCRValues_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PCRValuesRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).PCRValues(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_PCRValues_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).PCRValues(ctx, req.(*PCRValuesRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -892,6 +964,14 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ResetTime",
 			Handler:    _Admin_ResetTime_Handler,
+		},
+		{
+			MethodName: "ResealKeys",
+			Handler:    _Admin_ResealKeys_Handler,
+		},
+		{
+			MethodName: "PCRValues",
+			Handler:    _Admin_PCRValues_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
