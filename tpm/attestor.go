@@ -24,7 +24,7 @@ func (d *Device) Attestor(ctx context.Context, f *KeyFile) (*Attestor, *KeyFile,
 			return nil, nil, err
 		}
 		made, err := d.makeKey(ctx, "making the checkpoint key", func(c *conn) (*KeyFile, error) {
-			f, err := c.create(attestorTemplate(), nil, nil)
+			f, err := c.create(nil, attestorTemplate(), nil, nil)
 			if err == nil {
 				f.emptyAuth = true
 			}

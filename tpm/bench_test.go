@@ -16,7 +16,7 @@ import (
 func BenchmarkResidentHMAC(b *testing.B) {
 	d := open(b, tpmtest.Swtpm(b))
 	auth := make([]byte, tpm.AuthSize)
-	f, err := d.ImportHMAC(b.Context(), crypto.SHA256, make([]byte, 32), auth)
+	f, err := d.ImportHMAC(b.Context(), nil, crypto.SHA256, make([]byte, 32), auth)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -81,6 +81,29 @@ func BenchmarkBareTPMHMAC(b *testing.B) {
 					Buffer:  tpm2.TPM2BMaxBuffer{Buffer: message},
 					HashAlg: tpm2.TPMAlgSHA256,
 				}).Execute(t); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// What a version's unsealing costs under the storage root key, and under a parent.
+func BenchmarkUnseal(b *testing.B) {
+	d := open(b, tpmtest.Swtpm(b))
+	parent, err := d.NewParent(b.Context(), nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for what, p := range map[string]*tpm.Parent{"storage root key": nil, "parent": parent} {
+		b.Run(what, func(b *testing.B) {
+			f, err := d.Seal(b.Context(), p, make([]byte, 32))
+			if err != nil {
+				b.Fatal(err)
+			}
+			dst := make([]byte, 32)
+			for b.Loop() {
+				if _, err := d.Unseal(b.Context(), f, dst); err != nil {
 					b.Fatal(err)
 				}
 			}

@@ -45,19 +45,19 @@ func TestBus(t *testing.T) {
 	d := open(t, o)
 	ctx, auth := t.Context(), secrets["a key's auth"]
 
-	sealed := must[*tpm.KeyFile](t)(d.Seal(ctx, secrets["sealed"]))
+	sealed := must[*tpm.KeyFile](t)(d.Seal(ctx, nil, secrets["sealed"]))
 	must[[]byte](t)(unseal(t, d, sealed))
 
-	k := must[*tpm.Key](t)(d.Load(ctx, must[*tpm.KeyFile](t)(d.ImportHMAC(ctx, crypto.SHA256, secrets["HMAC secret"], auth)), auth))
+	k := must[*tpm.Key](t)(d.Load(ctx, must[*tpm.KeyFile](t)(d.ImportHMAC(ctx, nil, crypto.SHA256, secrets["HMAC secret"], auth)), auth))
 	secrets["the HMAC itself"] = must[[]byte](t)(k.HMAC(ctx, secrets["HMAC'd message"]))
 	must[[]byte](t)(k.HMAC(ctx, append(bytes.Clone(secrets["long message"]), 1)))
 
 	r := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
-	must[*tpm.KeyFile](t)(d.ImportRSA(ctx, r, auth))
+	must[*tpm.KeyFile](t)(d.ImportRSA(ctx, nil, r, auth))
 	secrets["P"], secrets["Q"], secrets["D"] = r.Primes[0].Bytes(), r.Primes[1].Bytes(), r.D.Bytes()
 
 	e := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	f := must[*tpm.KeyFile](t)(d.ImportECDSA(ctx, e, auth))
+	f := must[*tpm.KeyFile](t)(d.ImportECDSA(ctx, nil, e, auth))
 	secrets["ECDSA scalar"] = must[[]byte](t)(e.Bytes())
 	digest := sha256.Sum256([]byte("message"))
 	must[[]byte](t)(must[*tpm.Key](t)(d.Load(ctx, f, auth)).Sign(ctx, digest[:]))

@@ -50,7 +50,7 @@ var hmacs = []struct {
 func hmacKey(t testing.TB, d *tpm.Device, _ func() hash.Hash, secret []byte) *tpm.Key {
 	t.Helper()
 	auth := random(t, tpm.AuthSize)
-	f := must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), crypto.SHA256, secret, auth))
+	f := must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), nil, crypto.SHA256, secret, auth))
 	return must[*tpm.Key](t)(d.Load(t.Context(), f, auth))
 }
 
@@ -63,7 +63,7 @@ func testHMAC(t *testing.T, o tpm.Options) {
 		block := h.new().BlockSize()
 		for _, size := range []int{1, 32, block, block + 1, 200} {
 			secret, auth := random(t, size), random(t, tpm.AuthSize)
-			f := must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), h.hash, secret, auth))
+			f := must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), nil, h.hash, secret, auth))
 			k := must[*tpm.Key](t)(d.Load(t.Context(), reparsed(t, f), auth))
 			if k.Public() != nil {
 				t.Error("an HMAC key has a public key")
@@ -84,16 +84,16 @@ func testHMAC(t *testing.T, o tpm.Options) {
 		}
 	}
 	auth := random(t, tpm.AuthSize)
-	f := must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), crypto.SHA256, []byte("secret"), auth))
+	f := must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), nil, crypto.SHA256, []byte("secret"), auth))
 	auth[0] ^= 1
 	k := must[*tpm.Key](t)(d.Load(t.Context(), f, auth))
 	_, err := k.HMAC(t.Context(), []byte("message"))
 	wants(t, err, fault.KeyDamaged, "authorization")
 	_, err = d.Unseal(t.Context(), f, make([]byte, tpm.MaxSeal))
 	wants(t, err, fault.KeyDamaged)
-	_, err = d.ImportHMAC(t.Context(), crypto.SHA256, nil, auth)
+	_, err = d.ImportHMAC(t.Context(), nil, crypto.SHA256, nil, auth)
 	wants(t, err, fault.KeyUnsupported, "empty")
-	_, err = d.ImportHMAC(t.Context(), crypto.SHA256, []byte("secret"), auth[:31])
+	_, err = d.ImportHMAC(t.Context(), nil, crypto.SHA256, []byte("secret"), auth[:31])
 	wants(t, err, fault.InternalError)
 }
 
@@ -106,7 +106,7 @@ func testZeroBytes(t *testing.T, o tpm.Options) {
 		for _, i := range at {
 			auth[i] = 0
 		}
-		f := must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), crypto.SHA256, []byte("secret"), auth))
+		f := must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), nil, crypto.SHA256, []byte("secret"), auth))
 		k := must[*tpm.Key](t)(d.Load(t.Context(), f, auth))
 		got, err := k.HMAC(t.Context(), []byte("message"))
 		if err != nil || !bytes.Equal(got, mac(sha256.New, []byte("secret"), []byte("message"))) {
@@ -123,8 +123,8 @@ func testRSA(t *testing.T, o tpm.Options) {
 	auth := random(t, tpm.AuthSize)
 	imported := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
 	for name, f := range map[string]*tpm.KeyFile{
-		"generated": must[*tpm.KeyFile](t)(d.GenerateRSA(t.Context(), 2048, auth)),
-		"imported":  must[*tpm.KeyFile](t)(d.ImportRSA(t.Context(), imported, auth)),
+		"generated": must[*tpm.KeyFile](t)(d.GenerateRSA(t.Context(), nil, 2048, auth)),
+		"imported":  must[*tpm.KeyFile](t)(d.ImportRSA(t.Context(), nil, imported, auth)),
 	} {
 		public := f.Public().(*rsa.PublicKey)
 		if (name == "imported") != public.Equal(&imported.PublicKey) {
@@ -150,8 +150,8 @@ func testP256(t *testing.T, o tpm.Options) {
 	auth := random(t, tpm.AuthSize)
 	imported := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	for name, f := range map[string]*tpm.KeyFile{
-		"generated": must[*tpm.KeyFile](t)(d.GenerateP256(t.Context(), auth)),
-		"imported":  must[*tpm.KeyFile](t)(d.ImportECDSA(t.Context(), imported, auth)),
+		"generated": must[*tpm.KeyFile](t)(d.GenerateP256(t.Context(), nil, auth)),
+		"imported":  must[*tpm.KeyFile](t)(d.ImportECDSA(t.Context(), nil, imported, auth)),
 	} {
 		k := must[*tpm.Key](t)(d.Load(t.Context(), reparsed(t, f), auth))
 		public := k.Public().(*ecdsa.PublicKey)
@@ -167,7 +167,7 @@ func testP256(t *testing.T, o tpm.Options) {
 		}
 	}
 	other := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P384(), rand.Reader))
-	_, err := d.ImportECDSA(t.Context(), other, auth)
+	_, err := d.ImportECDSA(t.Context(), nil, other, auth)
 	wants(t, err, fault.KeyUnsupported, "P-384")
 }
 
@@ -175,17 +175,17 @@ func testUnsupported(t *testing.T, o tpm.Options) {
 	d := open(t, o)
 	can, auth := d.Info().Can, random(t, tpm.AuthSize)
 	for _, h := range hmacs {
-		if _, err := d.ImportHMAC(t.Context(), h.hash, []byte("secret"), auth); !slices.Contains(can, h.can) {
+		if _, err := d.ImportHMAC(t.Context(), nil, h.hash, []byte("secret"), auth); !slices.Contains(can, h.can) {
 			wants(t, err, fault.KeyUnsupported, h.can, can[0], "sealed")
 		}
 	}
-	_, err := d.ImportHMAC(t.Context(), crypto.SHA1, []byte("secret"), auth)
+	_, err := d.ImportHMAC(t.Context(), nil, crypto.SHA1, []byte("secret"), auth)
 	wants(t, err, fault.KeyUnsupported)
 	if !slices.Contains(can, tpm.CanRSA4096) {
-		_, err := d.GenerateRSA(t.Context(), 4096, auth)
+		_, err := d.GenerateRSA(t.Context(), nil, 4096, auth)
 		wants(t, err, fault.KeyUnsupported, tpm.CanRSA4096, tpm.CanP256)
 	}
-	_, err = d.GenerateRSA(t.Context(), 1024, auth)
+	_, err = d.GenerateRSA(t.Context(), nil, 1024, auth)
 	wants(t, err, fault.KeyUnsupported, "rsa-1024")
 }
 
@@ -246,7 +246,7 @@ func testAttestor(t *testing.T, o tpm.Options) {
 		t.Error(err)
 	}
 	auth := random(t, tpm.AuthSize)
-	unrestricted := must[*tpm.KeyFile](t)(d.GenerateP256(t.Context(), auth))
+	unrestricted := must[*tpm.KeyFile](t)(d.GenerateP256(t.Context(), nil, auth))
 	_, _, err = d.Attestor(t.Context(), unrestricted)
 	wants(t, err, fault.KeyDamaged)
 }

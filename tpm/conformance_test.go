@@ -40,6 +40,10 @@ var conformance = []struct {
 	{"an activated credential", testActivated},
 	{"counter", testCounter},
 	{"NV data", testNVData},
+	{"a parent", testParent},
+	{"a changed parent is refused", testChangedParent},
+	{"an epoch that has ended", testEpoch},
+	{"an epoch whose counter is gone", testEpochGone},
 	{"many callers, some of them impatient", testImpatient},
 }
 
@@ -84,7 +88,7 @@ func testSeal(t *testing.T, o tpm.Options) {
 	d := open(t, o)
 	for _, size := range []int{1, 32, tpm.MaxSeal} {
 		secret := random(t, size)
-		f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), secret))
+		f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, secret))
 		if f.Public() != nil {
 			t.Error("a sealed secret has a public key")
 		}
@@ -96,10 +100,10 @@ func testSeal(t *testing.T, o tpm.Options) {
 		wants(t, err, fault.KeyDamaged)
 	}
 	for _, size := range []int{0, tpm.MaxSeal + 1} {
-		_, err := d.Seal(t.Context(), make([]byte, size))
+		_, err := d.Seal(t.Context(), nil, make([]byte, size))
 		wants(t, err, fault.InternalError)
 	}
-	f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), []byte("no key")))
+	f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, []byte("no key")))
 	_, err := d.Load(t.Context(), f, make([]byte, tpm.AuthSize))
 	wants(t, err, fault.KeyDamaged)
 }
@@ -107,7 +111,7 @@ func testSeal(t *testing.T, o tpm.Options) {
 func testChangedFile(t *testing.T, o tpm.Options) {
 	d := open(t, o)
 	secret := random(t, 32)
-	der := must[*tpm.KeyFile](t)(d.Seal(t.Context(), secret)).Marshal()
+	der := must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, secret)).Marshal()
 	for i := range der {
 		changed := bytes.Clone(der)
 		changed[i] ^= 0x10
@@ -129,7 +133,7 @@ func testPCRs(t *testing.T, o tpm.Options) {
 	behind(t, o, reset)
 	o.PCRs = []int{debugPCR, 7, debugPCR}
 	d := must[*tpm.Device](t)(tpm.Open(t.Context(), o))
-	f := reparsed(t, must[*tpm.KeyFile](t)(d.Seal(t.Context(), []byte("bound"))))
+	f := reparsed(t, must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, []byte("bound"))))
 	if got, err := unseal(t, d, f); err != nil || string(got) != "bound" {
 		t.Errorf("before the change: %q, %v", got, err)
 	}
@@ -151,7 +155,7 @@ func testPCRs(t *testing.T, o tpm.Options) {
 func testImpatient(t *testing.T, o tpm.Options) {
 	d := open(t, o)
 	secret := random(t, 32)
-	sealed := must[*tpm.KeyFile](t)(d.Seal(t.Context(), []byte("sealed")))
+	sealed := must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, []byte("sealed")))
 	k := hmacKey(t, d, sha256.New, secret)
 	var all sync.WaitGroup
 	for i := range 16 {

@@ -36,7 +36,8 @@ type conn struct {
 	srkKey tpm2.LabeledEncapsulationKey // what sessions are salted to
 	shared *session                     // nil until needed
 	loaded []loadedKey                  // the least recently used first
-	slots  int                          // how many keys may be loaded at once
+	parent *object                      // the one that is loaded, if any
+	slots  int                          // how many of these may be loaded at once
 
 	maxInput, maxNV int // bytes that one command takes of a message, of NV data
 }
@@ -78,9 +79,8 @@ func (c *conn) close() {
 // release ends a connection that works and leaves nothing behind in the TPM.
 func (c *conn) release() {
 	c.endSession()
-	for _, k := range c.loaded {
-		c.flush(k.object.handle)
-	}
+	c.unplaceParent()
+	c.evict(c.slots)
 	if c.srk.handle != persistentSRK {
 		c.flush(c.srk.handle)
 	}
@@ -177,6 +177,12 @@ func (c *conn) forgetSession() {
 		c.shared.wipe()
 		c.shared = nil
 	}
+}
+
+// end ends a session that was started for one command.
+func (c *conn) end(s *session) {
+	s.wipe()
+	c.flush(s.handle)
 }
 
 // flush frees a handle. What it can't free goes with the connection.

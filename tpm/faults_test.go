@@ -107,7 +107,7 @@ func TestHealed(t *testing.T) {
 				if err != nil || !bytes.Equal(got, mac(sha256.New, []byte("secret"), []byte("message"))) {
 					t.Errorf("HMAC gives %x, %v", got, err)
 				}
-				f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), []byte("sealed")))
+				f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, []byte("sealed")))
 				if got, err := unseal(t, d, f); err != nil || string(got) != "sealed" {
 					t.Errorf("unsealing gives %q, %v", got, err)
 				}
@@ -152,7 +152,7 @@ func TestHangOverFlush(t *testing.T) {
 		}
 		return send(command)
 	}))
-	f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), []byte("sealed")))
+	f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, []byte("sealed")))
 	armed.Store(true)
 	_, err := unseal(t, d, f)
 	wants(t, err, fault.TPMUnavailable, "did not answer")
@@ -379,7 +379,7 @@ func TestGarbled(t *testing.T) {
 			continue // what is read when it is opened has no authorization
 		}
 		auth := bytes.Repeat([]byte{5}, tpm.AuthSize)
-		f, err := d.ImportHMAC(t.Context(), crypto.SHA256, []byte("secret"), auth)
+		f, err := d.ImportHMAC(t.Context(), nil, crypto.SHA256, []byte("secret"), auth)
 		if err == nil {
 			var k *tpm.Key
 			if k, err = d.Load(t.Context(), f, auth); err == nil {
@@ -394,7 +394,7 @@ func TestGarbled(t *testing.T) {
 		if err != nil {
 			t.Logf("seed %d: %v", seed, err)
 		}
-		if f, err := d.Seal(t.Context(), []byte("sealed")); err == nil {
+		if f, err := d.Seal(t.Context(), nil, []byte("sealed")); err == nil {
 			if got, err := unseal(t, d, f); err == nil && string(got) != "sealed" {
 				t.Errorf("seed %d: unsealing gives %q", seed, got)
 			}

@@ -26,7 +26,7 @@ var hashes = map[crypto.Hash]struct {
 
 // ImportHMAC makes an HMAC key of a secret, which never leaves the TPM again.
 // auth is the 32 bytes that its use will need.
-func (d *Device) ImportHMAC(ctx context.Context, hash crypto.Hash, secret, auth []byte) (*KeyFile, error) {
+func (d *Device) ImportHMAC(ctx context.Context, parent *Parent, hash crypto.Hash, secret, auth []byte) (*KeyFile, error) {
 	h, ok := hashes[hash]
 	if !ok {
 		return nil, fault.New(fault.KeyUnsupported, "no TPM makes HMACs with %v keys that sealsign knows of", hash).
@@ -43,7 +43,7 @@ func (d *Device) ImportHMAC(ctx context.Context, hash crypto.Hash, secret, auth 
 	}
 	own, ownAuth := hmacKey(hash, secret), slices.Clone(auth)
 	return d.makeKey(ctx, "importing a key", func(c *conn) (*KeyFile, error) {
-		return c.create(hmacTemplate(h.alg), ownAuth, own)
+		return c.create(parent, hmacTemplate(h.alg), ownAuth, own)
 	}, own, ownAuth)
 }
 
@@ -64,16 +64,16 @@ func hmacKey(hash crypto.Hash, secret []byte) []byte {
 }
 
 // GenerateRSA makes an RSA key in the TPM; its private part never is outside.
-func (d *Device) GenerateRSA(ctx context.Context, bits int, auth []byte) (*KeyFile, error) {
-	return d.generate(ctx, fmt.Sprintf("rsa-%d", bits), rsaTemplate(bits, nil), auth)
+func (d *Device) GenerateRSA(ctx context.Context, parent *Parent, bits int, auth []byte) (*KeyFile, error) {
+	return d.generate(ctx, parent, fmt.Sprintf("rsa-%d", bits), rsaTemplate(bits, nil), auth)
 }
 
 // GenerateP256 makes an ECDSA P-256 key in the TPM.
-func (d *Device) GenerateP256(ctx context.Context, auth []byte) (*KeyFile, error) {
-	return d.generate(ctx, CanP256, p256Template(nil, nil), auth)
+func (d *Device) GenerateP256(ctx context.Context, parent *Parent, auth []byte) (*KeyFile, error) {
+	return d.generate(ctx, parent, CanP256, p256Template(nil, nil), auth)
 }
 
-func (d *Device) generate(ctx context.Context, can string, template tpm2.TPMTPublic, auth []byte) (*KeyFile, error) {
+func (d *Device) generate(ctx context.Context, parent *Parent, can string, template tpm2.TPMTPublic, auth []byte) (*KeyFile, error) {
 	if err := d.needs(can); err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func (d *Device) generate(ctx context.Context, can string, template tpm2.TPMTPub
 	own := slices.Clone(auth)
 	return d.makeKey(ctx, "making a key", func(c *conn) (f *KeyFile, err error) {
 		err = c.slowly(generateTime, func() error {
-			f, err = c.create(template, own, nil)
+			f, err = c.create(parent, template, own, nil)
 			return err
 		})
 		return f, err
@@ -91,7 +91,7 @@ func (d *Device) generate(ctx context.Context, can string, template tpm2.TPMTPub
 }
 
 // ImportRSA gives an RSA key to the TPM.
-func (d *Device) ImportRSA(ctx context.Context, key *rsa.PrivateKey, auth []byte) (*KeyFile, error) {
+func (d *Device) ImportRSA(ctx context.Context, parent *Parent, key *rsa.PrivateKey, auth []byte) (*KeyFile, error) {
 	if err := d.needs(fmt.Sprintf("rsa-%d", key.N.BitLen())); err != nil {
 		return nil, err
 	}
@@ -99,11 +99,11 @@ func (d *Device) ImportRSA(ctx context.Context, key *rsa.PrivateKey, auth []byte
 	if err != nil {
 		return nil, err
 	}
-	return d.importKey(ctx, template, prime, auth)
+	return d.importKey(ctx, parent, template, prime, auth)
 }
 
 // ImportECDSA gives a P-256 key to the TPM.
-func (d *Device) ImportECDSA(ctx context.Context, key *ecdsa.PrivateKey, auth []byte) (*KeyFile, error) {
+func (d *Device) ImportECDSA(ctx context.Context, parent *Parent, key *ecdsa.PrivateKey, auth []byte) (*KeyFile, error) {
 	if err := d.needs(CanP256); err != nil {
 		return nil, err
 	}
@@ -111,7 +111,7 @@ func (d *Device) ImportECDSA(ctx context.Context, key *ecdsa.PrivateKey, auth []
 	if err != nil {
 		return nil, err
 	}
-	return d.importKey(ctx, template, scalar, auth)
+	return d.importKey(ctx, parent, template, scalar, auth)
 }
 
 // rsaObject is an RSA key as a TPM knows it: its public area, and one of its primes.
@@ -140,19 +140,27 @@ func p256Object(key *ecdsa.PrivateKey) (template tpm2.TPMTPublic, scalar []byte,
 	return p256Template(point[1:1+p256Size], point[1+p256Size:]), scalar, nil
 }
 
-// importKey wraps a private key to the SRK, so that it isn't readable on the
+// importKey wraps a private key to its parent, so that it isn't readable on the
 // bus, and has the TPM take it in. secret is wiped.
-func (d *Device) importKey(ctx context.Context, template tpm2.TPMTPublic, secret, auth []byte) (*KeyFile, error) {
+func (d *Device) importKey(ctx context.Context, parent *Parent, template tpm2.TPMTPublic, secret, auth []byte) (*KeyFile, error) {
 	if err := checkAuth(auth); err != nil {
 		clear(secret)
 		return nil, err
 	}
 	own := slices.Clone(auth)
 	return d.makeKey(ctx, "importing a key", func(c *conn) (*KeyFile, error) {
-		w, err := wrap(c.srkKey, template, nil, own, secret)
+		to := c.srkKey
+		if parent != nil {
+			key, err := tpm2.ImportEncapsulationKey(&parent.area)
+			if err != nil {
+				return nil, err
+			}
+			to = key
+		}
+		w, err := wrap(to, template, nil, own, secret)
 		if err != nil {
 			return nil, err
 		}
-		return c.takeIn(w)
+		return c.takeIn(parent, w)
 	}, secret, own)
 }

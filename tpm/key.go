@@ -109,10 +109,19 @@ func (c *conn) unplace(k *Key) {
 	}
 }
 
-// makeRoom frees places until one more object can be loaded, the keys that were not
-// used for longest first.
+// makeRoom frees places until one more object can be loaded: first the parent's, which
+// no key needs once it is loaded.
 func (c *conn) makeRoom() {
-	for len(c.loaded) > 0 && len(c.loaded) >= c.slots {
+	if len(c.loaded)+2 > c.slots {
+		c.unplaceParent()
+	}
+	c.evict(1)
+}
+
+// evict frees keys' places until there are n for other objects, the keys that were not
+// used for longest first.
+func (c *conn) evict(n int) {
+	for len(c.loaded) > 0 && len(c.loaded)+n > c.slots {
 		c.flush(c.loaded[0].object.handle)
 		c.loaded = slices.Delete(c.loaded, 0, 1)
 	}

@@ -36,6 +36,7 @@ type KeyFile struct {
 	pcrs      []pcrValue // what the secret is bound to
 	public    []byte     // TPMT_PUBLIC
 	private   []byte     // the TPM2B_PRIVATE's content
+	parent    *Parent    // what it is loaded under
 	area      tpm2.TPMTPublic
 	key       crypto.PublicKey // nil: an HMAC key or a sealed secret
 	hash      tpm2.TPMAlgID    // of an HMAC key
@@ -69,10 +70,14 @@ func newKeyFile(public, private []byte) (*KeyFile, error) {
 	return f, err
 }
 
-// ParseKeyFile reads the DER of a key file: one that Marshal could have written,
-// to the byte. It fails with KEY_DAMAGED.
-func ParseKeyFile(der []byte) (*KeyFile, error) {
-	f, err := parseKeyFile(der)
+// ParseKeyFile reads the DER of a key file under the storage root key: one that Marshal
+// could have written, to the byte. It fails with KEY_DAMAGED.
+func ParseKeyFile(der []byte) (*KeyFile, error) { return (*Parent)(nil).ParseKeyFile(der) }
+
+// ParseKeyFile reads the DER of a key file that says it is under this parent, or under
+// the storage root key: that it is, the TPM finds when it loads it.
+func (p *Parent) ParseKeyFile(der []byte) (*KeyFile, error) {
+	f, err := p.parseKeyFile(der)
 	if err != nil {
 		return nil, fault.New(fault.KeyDamaged, "this is no TPM key file of sealsign's: %v", err).
 			WithHint("bring the file back from a backup, or import the credential again")
@@ -85,6 +90,7 @@ type keyFileParts struct {
 	oid             encodingasn1.ObjectIdentifier
 	emptyAuth       bool
 	policy, secret  cryptobyte.String // nil: not there
+	parent          int64             // belowParent, or the handle of the owner hierarchy
 	public, private cryptobyte.String
 }
 
@@ -95,7 +101,6 @@ func splitKeyFile(der []byte) (*keyFileParts, error) {
 	p := new(keyFileParts)
 	var hasSecret bool
 	var emptyAuth, secret, seq cryptobyte.String
-	var parent int64
 	outer := cryptobyte.String(der)
 	if !outer.ReadASN1(&seq, asn1.SEQUENCE) || !outer.Empty() ||
 		!seq.ReadASN1ObjectIdentifier(&p.oid) ||
@@ -103,18 +108,20 @@ func splitKeyFile(der []byte) (*keyFileParts, error) {
 		!seq.ReadOptionalASN1(&p.policy, nil, asn1.Tag(1).Constructed().ContextSpecific()) ||
 		!seq.ReadOptionalASN1(&secret, &hasSecret, asn1.Tag(2).Constructed().ContextSpecific()) ||
 		hasSecret && !secret.ReadASN1(&p.secret, asn1.OCTET_STRING) ||
-		!seq.ReadASN1Integer(&parent) ||
+		!seq.ReadASN1Integer(&p.parent) ||
 		!seq.ReadASN1(&p.public, asn1.OCTET_STRING) ||
 		!seq.ReadASN1(&p.private, asn1.OCTET_STRING) || !seq.Empty() {
 		return nil, fmt.Errorf("its ASN.1 is not a key file's")
 	}
-	if parent != int64(tpm2.TPMRHOwner) {
-		return nil, fmt.Errorf("its parent is %#x, not the storage root key", parent)
-	}
 	return p, nil
 }
 
-func parseKeyFile(der []byte) (*KeyFile, error) {
+// belowParent is the parent's handle in a key file that isn't under the storage root
+// key. No handle that lasts names its parent, and this one, of whatever was loaded first,
+// no other reader of key files takes.
+const belowParent = int64(tpm2.TPMHTTransient) << 24
+
+func (p *Parent) parseKeyFile(der []byte) (*KeyFile, error) {
 	parts, err := splitKeyFile(der)
 	if err != nil {
 		return nil, err
@@ -132,6 +139,12 @@ func parseKeyFile(der []byte) (*KeyFile, error) {
 		return nil, err
 	}
 	f.sealed, f.emptyAuth = parts.oid.Equal(oidSealed), parts.emptyAuth
+	switch {
+	case parts.parent == belowParent && p != nil:
+		f.parent = p
+	case parts.parent != int64(tpm2.TPMRHOwner):
+		return nil, fmt.Errorf("its parent is %#x, which isn't the storage root key, or isn't with it", parts.parent)
+	}
 	if parts.policy != nil {
 		if f.pcrs, err = parsePolicy(parts.policy); err != nil {
 			return nil, err
@@ -163,27 +176,36 @@ func (f *KeyFile) check() error {
 
 // Marshal gives the DER.
 func (f *KeyFile) Marshal() []byte {
+	kind := oidLoadable
 	if f.sealed {
-		return marshalKeyFile(oidSealed, f, nil)
+		kind = oidSealed
 	}
-	return marshalKeyFile(oidLoadable, f, nil)
+	if f.pcrs == nil {
+		return marshalKeyFile(kind, f, nil, nil)
+	}
+	return marshalKeyFile(kind, f, nil, func(b *cryptobyte.Builder) { addPolicy(b, f.pcrs) })
 }
 
-// marshalKeyFile writes a key file. secret is what an importable one has besides.
-func marshalKeyFile(kind encodingasn1.ObjectIdentifier, f *KeyFile, secret []byte) []byte {
+// marshalKeyFile writes a key file. secret is what an importable one has besides, policy
+// writes what one with a policy has.
+func marshalKeyFile(kind encodingasn1.ObjectIdentifier, f *KeyFile, secret []byte, policy func(*cryptobyte.Builder)) []byte {
+	parent := int64(tpm2.TPMRHOwner)
+	if f.parent != nil {
+		parent = belowParent
+	}
 	var b cryptobyte.Builder
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		b.AddASN1ObjectIdentifier(kind)
 		if f.emptyAuth {
 			b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { b.AddASN1Boolean(true) })
 		}
-		if f.pcrs != nil {
-			b.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { addPolicy(b, f.pcrs) })
+		if policy != nil {
+			b.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), policy)
 		}
 		if secret != nil {
 			b.AddASN1(asn1.Tag(2).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { addSized(b, secret) })
 		}
-		b.AddASN1Int64(int64(tpm2.TPMRHOwner))
+		b.AddASN1Int64(parent)
 		addSized(b, f.public)
 		addSized(b, f.private)
 	})
@@ -193,6 +215,9 @@ func marshalKeyFile(kind encodingasn1.ObjectIdentifier, f *KeyFile, secret []byt
 // Public is the key's public part: *rsa.PublicKey or *ecdsa.PublicKey, and nil
 // for an HMAC key or a sealed secret.
 func (f *KeyFile) Public() crypto.PublicKey { return f.key }
+
+// Parent is what it is loaded under; nil: the storage root key.
+func (f *KeyFile) Parent() *Parent { return f.parent }
 
 func addSized(b *cryptobyte.Builder, p []byte) {
 	b.AddASN1(asn1.OCTET_STRING, func(b *cryptobyte.Builder) {

@@ -23,14 +23,14 @@ func TestMemory(t *testing.T) {
 	key := sha256.Sum256([]byte("mask"))
 	masked := masking(secret, key)
 
-	sealed := must[*tpm.KeyFile](t)(d.Seal(t.Context(), secret))
-	must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), crypto.SHA256, secret, auth))
+	sealed := must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, secret))
+	must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), nil, crypto.SHA256, secret, auth))
 	long := bytes.Repeat(secret, 3) // is hashed first, and its end fills no block
-	must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), crypto.SHA256, long, auth))
+	must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), nil, crypto.SHA256, long, auth))
 	clear(long)
 	left, leave := context.WithCancel(t.Context())
 	leave()
-	if _, err := d.Seal(left, secret); err == nil {
+	if _, err := d.Seal(left, nil, secret); err == nil {
 		t.Error("a caller who has left is served")
 	}
 	must[int](t)(d.Unseal(t.Context(), sealed, secret))

@@ -24,6 +24,9 @@ const (
 // never defined, or removed with the owner's authorization, or the TPM was cleared.
 var ErrNVUndefined = errors.New("the NV index is not defined")
 
+// errNVInUse is the cause of the refusal of an index that is something else.
+var errNVInUse = errors.New("the NV index is in use for something else")
+
 // An NV index lives in the TPM's flash, under a handle that counts from
 // Options.NVBase. Those who define it choose its authorization value; the owner of
 // the TPM can remove it, and can't change what it holds.
@@ -61,7 +64,7 @@ func (d *Device) DefineCounter(ctx context.Context, index uint32, auth []byte) e
 		if err != nil || i.written {
 			return err
 		}
-		return c.nvIncrement(i, auth) // it can't be read before
+		return c.nvIncrement(i.object, i, auth) // it can't be read before
 	})
 }
 
@@ -100,7 +103,7 @@ func (d *Device) Increment(ctx context.Context, index uint32, auth []byte) (uint
 		if err != nil {
 			return err
 		}
-		return c.nvIncrement(i, auth)
+		return c.nvIncrement(i.object, i, auth)
 	})
 	if incremented != nil {
 		if _, ok := errors.AsType[lostAnswer](incremented); !ok {
@@ -242,7 +245,7 @@ func (c *conn) nvDefine(h tpm2.TPMHandle, a tpm2.TPMANV, size uint16, auth, owne
 	i, err := c.nvPublic(h)
 	if err == nil && (i.kind != a.NT || i.size != int(size)) {
 		return i, fault.New(fault.TPMUnavailable, "the NV index %#x is in use for something else", uint32(h)).
-			WithHint("tpm2_nvreadpublic shows what for; tpm2_nvundefine %#x removes it", uint32(h))
+			WithHint("tpm2_nvreadpublic shows what for; tpm2_nvundefine %#x removes it", uint32(h)).Because(errNVInUse)
 	}
 	if !errors.Is(err, ErrNVUndefined) {
 		return i, err
@@ -262,12 +265,13 @@ func (c *conn) nvDefine(h tpm2.TPMHandle, a tpm2.TPMANV, size uint16, auth, owne
 	return c.nvPublic(h)
 }
 
-func (c *conn) nvIncrement(i nvIndex, auth []byte) error {
+// nvIncrement increments a counter with the authorization of by: itself, or the owner.
+func (c *conn) nvIncrement(by object, i nvIndex, auth []byte) error {
 	s, err := c.session(encryptNone)
 	if err != nil {
 		return err
 	}
-	_, err = tpm2.NVIncrement{AuthHandle: on(i.object, s.use(auth, encryptNone)), NVIndex: i.named()}.Execute(c)
+	_, err = tpm2.NVIncrement{AuthHandle: on(by, s.use(auth, encryptNone)), NVIndex: i.named()}.Execute(c)
 	return err
 }
 

@@ -19,9 +19,9 @@ func testSealTo(t *testing.T, o tpm.Options) {
 	d := must[*tpm.Device](t)(tpm.Open(t.Context(), o))
 	now := must[tpm.PCRs](t)(d.BoundPCRs(t.Context()))
 	later := tpm.PCRs{debugPCR: tpmtest.Extended(now[debugPCR]), 7: now[7]}
-	before := reparsed(t, must[*tpm.KeyFile](t)(d.SealTo(t.Context(), []byte("before"), now)))
-	after := reparsed(t, must[*tpm.KeyFile](t)(d.SealTo(t.Context(), []byte("after"), later)))
-	always := reparsed(t, must[*tpm.KeyFile](t)(d.SealTo(t.Context(), []byte("always"), nil)))
+	before := reparsed(t, must[*tpm.KeyFile](t)(d.SealTo(t.Context(), nil, []byte("before"), now)))
+	after := reparsed(t, must[*tpm.KeyFile](t)(d.SealTo(t.Context(), nil, []byte("after"), later)))
+	always := reparsed(t, must[*tpm.KeyFile](t)(d.SealTo(t.Context(), nil, []byte("always"), nil)))
 	opens := func(want string, f *tpm.KeyFile, moved ...int) {
 		t.Helper()
 		got, err := unseal(t, d, f)

@@ -89,16 +89,29 @@ func (c *conn) satisfy(values []pcrValue) (*session, error) {
 func addPolicy(b *cryptobyte.Builder, values []pcrValue) {
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
 		for _, v := range values {
-			b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
-					b.AddASN1Int64(int64(tpm2.TPMCCPolicyPCR))
-				})
-				b.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) {
-					b.AddASN1OctetString(v.parameters())
-				})
-			})
+			addStep(b, tpm2.TPMCCPolicyPCR, v.parameters())
 		}
 	})
+}
+
+// addStep writes one command of a policy.
+func addStep(b *cryptobyte.Builder, code tpm2.TPMCC, parameters []byte) {
+	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		b.AddASN1(asn1.Tag(0).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { b.AddASN1Int64(int64(code)) })
+		b.AddASN1(asn1.Tag(1).Constructed().ContextSpecific(), func(b *cryptobyte.Builder) { b.AddASN1OctetString(parameters) })
+	})
+}
+
+// readStep reads the parameters of one command of a policy, if it is this one.
+func readStep(list *cryptobyte.String, code tpm2.TPMCC, parameters *cryptobyte.String) bool {
+	var entry, number, octets cryptobyte.String
+	var cc int64
+	return list.ReadASN1(&entry, asn1.SEQUENCE) &&
+		entry.ReadASN1(&number, asn1.Tag(0).Constructed().ContextSpecific()) &&
+		entry.ReadASN1(&octets, asn1.Tag(1).Constructed().ContextSpecific()) &&
+		entry.Empty() &&
+		number.ReadASN1Integer(&cc) && tpm2.TPMCC(cc) == code &&
+		octets.ReadASN1(parameters, asn1.OCTET_STRING)
 }
 
 func (v pcrValue) parameters() []byte {
@@ -112,17 +125,11 @@ func parsePolicy(s cryptobyte.String) ([]pcrValue, error) {
 	}
 	var values []pcrValue
 	for !list.Empty() {
-		var entry, code, parameters, bytes cryptobyte.String
-		var cc int64
-		if !list.ReadASN1(&entry, asn1.SEQUENCE) ||
-			!entry.ReadASN1(&code, asn1.Tag(0).Constructed().ContextSpecific()) ||
-			!entry.ReadASN1(&parameters, asn1.Tag(1).Constructed().ContextSpecific()) ||
-			!entry.Empty() ||
-			!code.ReadASN1Integer(&cc) || tpm2.TPMCC(cc) != tpm2.TPMCCPolicyPCR ||
-			!parameters.ReadASN1(&bytes, asn1.OCTET_STRING) {
+		var parameters cryptobyte.String
+		if !readStep(&list, tpm2.TPMCCPolicyPCR, &parameters) {
 			return nil, errPolicy
 		}
-		v, ok := parsePCR(bytes)
+		v, ok := parsePCR(parameters)
 		if !ok || len(values) > 0 && v.pcr <= values[len(values)-1].pcr {
 			return nil, errPolicy
 		}

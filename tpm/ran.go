@@ -33,6 +33,7 @@ var commandNames = map[tpm2.TPMCC]string{
 	tpm2.TPMCCNVReadPublic:       "TPM2_NV_ReadPublic",
 	tpm2.TPMCCNVWrite:            "TPM2_NV_Write",
 	tpm2.TPMCCPCRRead:            "TPM2_PCR_Read",
+	tpm2.TPMCCPolicyNV:           "TPM2_PolicyNV",
 	tpm2.TPMCCPolicyPCR:          "TPM2_PolicyPCR",
 	tpm2.TPMCCPolicySecret:       "TPM2_PolicySecret",
 	tpm2.TPMCCReadPublic:         "TPM2_ReadPublic",

@@ -37,7 +37,7 @@ func TestCommandsAreTold(t *testing.T) {
 		faults = faults[1:]
 		return fault(command, send)
 	}))
-	file, err := d.Seal(t.Context(), []byte("secret"))
+	file, err := d.Seal(t.Context(), nil, []byte("secret"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -13,18 +13,18 @@ import (
 const MaxSeal = 128
 
 // Seal gives secret to the TPM, which returns it from the key file alone, on
-// this machine alone, and with the PCRs of Options as they are now.
-func (d *Device) Seal(ctx context.Context, secret []byte) (*KeyFile, error) {
-	return d.seal(ctx, secret, func(c *conn) (PCRs, error) { return c.needPCRs(d.opts.PCRs) })
+// this machine alone, while parent can be used, and with the PCRs of Options as they are now.
+func (d *Device) Seal(ctx context.Context, parent *Parent, secret []byte) (*KeyFile, error) {
+	return d.seal(ctx, parent, secret, func(c *conn) (PCRs, error) { return c.needPCRs(d.opts.PCRs) })
 }
 
 // SealTo is Seal with PCRs that have these values; without any, the secret opens
 // whatever the PCRs are.
-func (d *Device) SealTo(ctx context.Context, secret []byte, to PCRs) (*KeyFile, error) {
-	return d.seal(ctx, secret, func(*conn) (PCRs, error) { return to, nil })
+func (d *Device) SealTo(ctx context.Context, parent *Parent, secret []byte, to PCRs) (*KeyFile, error) {
+	return d.seal(ctx, parent, secret, func(*conn) (PCRs, error) { return to, nil })
 }
 
-func (d *Device) seal(ctx context.Context, secret []byte, to func(*conn) (PCRs, error)) (*KeyFile, error) {
+func (d *Device) seal(ctx context.Context, parent *Parent, secret []byte, to func(*conn) (PCRs, error)) (*KeyFile, error) {
 	if len(secret) == 0 || len(secret) > MaxSeal {
 		return nil, fault.New(fault.InternalError, "%d bytes can't be sealed: 1 to %d can", len(secret), MaxSeal)
 	}
@@ -38,7 +38,7 @@ func (d *Device) seal(ctx context.Context, secret []byte, to func(*conn) (PCRs, 
 		if err != nil {
 			return nil, err
 		}
-		f, err := c.create(sealedTemplate(policy), nil, own)
+		f, err := c.create(parent, sealedTemplate(policy), nil, own)
 		if err != nil {
 			return nil, err
 		}
@@ -92,8 +92,7 @@ func (c *conn) unseal(f *KeyFile, give func(secret []byte) error) error {
 	if f.pcrs == nil {
 		s, err = c.session(encryptOut)
 	} else if s, err = c.satisfy(f.pcrs); err == nil {
-		defer c.flush(s.handle)
-		defer s.wipe()
+		defer c.end(s)
 		s.use(nil, encryptOut)
 	}
 	if err != nil {
@@ -106,14 +105,15 @@ func (c *conn) unseal(f *KeyFile, give func(secret []byte) error) error {
 	return err
 }
 
-// create makes an object under the SRK: with a secret of ours, or, if that is
+// create makes an object under a parent: with a secret of ours, or, if that is
 // empty, one of the TPM's own.
-func (c *conn) create(template tpm2.TPMTPublic, auth, secret []byte) (f *KeyFile, err error) {
-	s, err := c.session(encryptIn)
+func (c *conn) create(parent *Parent, template tpm2.TPMTPublic, auth, secret []byte) (f *KeyFile, err error) {
+	above, s, done, err := c.under(parent, encryptIn)
 	if err != nil {
 		return nil, err
 	}
-	err = c.run(tpm2.TPMCCCreate, []authorized{{c.srk, s}}, func(w *writer) {
+	defer done()
+	err = c.run(tpm2.TPMCCCreate, []authorized{{above, s}}, func(w *writer) {
 		w.u16(uint16(2 + len(auth) + 2 + len(secret))) // TPM2B_SENSITIVE_CREATE
 		w.sized(auth)
 		w.sized(secret)
@@ -122,32 +122,57 @@ func (c *conn) create(template tpm2.TPMTPublic, auth, secret []byte) (f *KeyFile
 		w.u32(0) // creationPCR: none
 	}, func(r *reader) error {
 		private, public := r.sized(), r.sized()
-		f, err = newKeyFile(public, private)
+		if f, err = newKeyFile(public, private); err == nil {
+			f.parent = parent
+		}
 		r.b = nil // the creation data and its ticket are of no use here
 		return err
 	})
 	return f, err
 }
 
+// under gives what to make or load an object under, with a session that may do so once.
+// The caller calls done.
+func (c *conn) under(parent *Parent, encrypt direction) (above object, s *session, done func(), err error) {
+	if parent == nil {
+		s, err = c.session(encrypt)
+		return c.srk, s, func() {}, err
+	}
+	if above, s, err = c.openParent(parent, encrypt != encryptNone); err != nil {
+		return above, nil, nil, err
+	}
+	return above, s.use(nil, encrypt), func() { c.end(s) }, nil
+}
+
 // loadObject loads a key file's object, making room for it. The caller flushes
 // it, or keeps it among the loaded keys.
 func (c *conn) loadObject(f *KeyFile) (object, error) {
-	c.makeRoom()
-	s, err := c.session(encryptNone)
+	if f.parent == nil {
+		c.makeRoom()
+	}
+	above, s, done, err := c.under(f.parent, encryptNone)
 	if err != nil {
 		return object{}, err
 	}
+	defer done()
+	return c.load(above, s, f.public, f.private)
+}
+
+func (c *conn) load(above object, s *session, public, private []byte) (object, error) {
 	rsp, err := tpm2.Load{
-		ParentHandle: on(c.srk, s),
-		InPrivate:    tpm2.TPM2BPrivate{Buffer: f.private},
-		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](f.public),
+		ParentHandle: on(above, s),
+		InPrivate:    tpm2.TPM2BPrivate{Buffer: private},
+		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](public),
 	}.Execute(c)
 	if refusesParameter(err) {
 		return object{}, fault.New(fault.KeyDamaged, "the key file is of another TPM, or was changed").
 			WithHint("bring the file back from a backup of this machine, or import the credential again").Because(err)
 	}
+	if errors.Is(err, tpm2.TPMRCPolicyFail) {
+		return object{}, fault.New(fault.KeyDamaged, "the policy of the key file's parent is not the one that it was made with").Because(err)
+	}
 	if err != nil {
 		return object{}, err
 	}
-	return object{handle: rsp.ObjectHandle, name: name(f.public)}, nil
+	return object{handle: rsp.ObjectHandle, name: name(public)}, nil
 }

@@ -33,7 +33,7 @@ func TestRestart(t *testing.T) {
 			s := tpmtest.StartSwtpm(t, network)
 			d := open(t, s.Options())
 			k := hmacKey(t, d, sha256.New, []byte("secret"))
-			sealed := must[*tpm.KeyFile](t)(d.Seal(t.Context(), []byte("sealed")))
+			sealed := must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, []byte("sealed")))
 			attestor, _, err := d.Attestor(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -146,7 +146,7 @@ func TestLockout(t *testing.T) {
 	}
 	k := hmacKey(t, d, sha256.New, []byte("secret"))
 	must[[]byte](t)(k.HMAC(t.Context(), []byte("message")))
-	f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), []byte("sealed")))
+	f := must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, []byte("sealed")))
 	must[[]byte](t)(unseal(t, d, f))
 	if err := d.DefineCounter(t.Context(), counterIndex, nvAuth); err != nil {
 		t.Error(err)
@@ -185,7 +185,7 @@ func TestPersistentSRK(t *testing.T) {
 		return send(command)
 	})
 	d := must[*tpm.Device](t)(tpm.Open(t.Context(), o))
-	sealed := must[*tpm.KeyFile](t)(d.Seal(t.Context(), []byte("sealed")))
+	sealed := must[*tpm.KeyFile](t)(d.Seal(t.Context(), nil, []byte("sealed")))
 	o.SRKName = d.SRKName()
 	shut(t, d)
 	behind(t, plain, func(transport tpm.Transport) {

@@ -162,7 +162,7 @@ func (d *Device) Import(ctx context.Context, w *Wrapped) (*KeyFile, error) {
 		}
 	}
 	return d.makeKey(ctx, "importing what was wrapped", func(c *conn) (*KeyFile, error) {
-		f, err := c.takeIn(w)
+		f, err := c.takeIn(nil, w)
 		if refusesParameter(err) {
 			return nil, fault.New(fault.KeyDamaged, "it was wrapped for another TPM, or was changed").
 				WithHint("wrap it again for this host: sealsign host-key prints what for").Because(err)
@@ -172,13 +172,14 @@ func (d *Device) Import(ctx context.Context, w *Wrapped) (*KeyFile, error) {
 }
 
 // takeIn makes the TPM's own of a wrapped object, so that it can be loaded.
-func (c *conn) takeIn(w *Wrapped) (*KeyFile, error) {
-	s, err := c.session(encryptNone)
+func (c *conn) takeIn(parent *Parent, w *Wrapped) (*KeyFile, error) {
+	above, s, done, err := c.under(parent, encryptNone)
 	if err != nil {
 		return nil, err
 	}
+	defer done()
 	rsp, err := tpm2.Import{
-		ParentHandle: on(c.srk, s),
+		ParentHandle: on(above, s),
 		ObjectPublic: tpm2.BytesAs2B[tpm2.TPMTPublic](w.file.public),
 		Duplicate:    tpm2.TPM2BPrivate{Buffer: w.file.private},
 		InSymSeed:    tpm2.TPM2BEncryptedSecret{Buffer: w.secret},
@@ -189,7 +190,7 @@ func (c *conn) takeIn(w *Wrapped) (*KeyFile, error) {
 	}
 	f, err := newKeyFile(w.file.public, rsp.OutPrivate.Buffer)
 	if err == nil {
-		f.sealed, f.emptyAuth = w.file.sealed, w.file.emptyAuth
+		f.sealed, f.emptyAuth, f.parent = w.file.sealed, w.file.emptyAuth, parent
 	}
 	return f, err
 }

@@ -76,7 +76,7 @@ func (w *Wrapped) check() error {
 
 // Marshal gives the DER.
 func (w *Wrapped) Marshal() []byte {
-	return marshalKeyFile(oidImportable, &w.file, w.secret)
+	return marshalKeyFile(oidImportable, &w.file, w.secret, nil)
 }
 
 // Public is the key's public part, as that of a [KeyFile].

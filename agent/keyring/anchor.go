@@ -80,7 +80,7 @@ func (s *store) newAnchor(ctx context.Context, device *tpm.Device) (*anchorFile,
 	}
 	defer secret.Release()
 	rand.Read(secret.Bytes()) // never fails
-	sealed, err := device.SealTo(ctx, secret.Bytes(), nil)
+	sealed, err := device.SealTo(ctx, nil, secret.Bytes(), nil)
 	if err != nil {
 		return nil, err
 	}

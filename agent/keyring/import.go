@@ -75,10 +75,10 @@ func (r *Ring) Generate(ctx context.Context, name string) (number int, publicPEM
 	}
 	defer kept.Wipe()
 	defer auth.Release()
-	generate := c.device.GenerateP256
+	generate := func(ctx context.Context, auth []byte) (*tpm.KeyFile, error) { return c.device.GenerateP256(ctx, nil, auth) }
 	if c.spec.Algorithm == RSASHA256 {
 		generate = func(ctx context.Context, auth []byte) (*tpm.KeyFile, error) {
-			return c.device.GenerateRSA(ctx, credential.MinRSA, auth)
+			return c.device.GenerateRSA(ctx, nil, credential.MinRSA, auth)
 		}
 	}
 	object, err := generate(ctx, auth.Bytes())
@@ -205,7 +205,7 @@ func (c *change) object(ctx context.Context, given *credential.Credential, auth 
 			return nil, err
 		}
 		defer memory.Release()
-		return c.device.ImportHMAC(ctx, h, secret, auth)
+		return c.device.ImportHMAC(ctx, nil, h, secret, auth)
 	}
 	key, err := credential.PrivateKey(algorithm, given)
 	if err != nil {
@@ -213,9 +213,9 @@ func (c *change) object(ctx context.Context, given *credential.Credential, auth 
 	}
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
-		return c.device.ImportRSA(ctx, key, auth)
+		return c.device.ImportRSA(ctx, nil, key, auth)
 	case *ecdsa.PrivateKey:
-		return c.device.ImportECDSA(ctx, key, auth)
+		return c.device.ImportECDSA(ctx, nil, key, auth)
 	}
 	return nil, fault.New(fault.InternalError, "a key of type %T can't be moved into the TPM", key)
 }

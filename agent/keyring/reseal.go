@@ -144,7 +144,7 @@ func (r *Ring) reseal(ctx context.Context, device *tpm.Device, name string, n in
 	c.Wipe()
 	f.keks = nil
 	for _, values := range to {
-		once, err := device.SealTo(ctx, kek.Bytes(), values)
+		once, err := device.SealTo(ctx, nil, kek.Bytes(), values)
 		if err != nil {
 			return nil, err
 		}

@@ -55,7 +55,7 @@ func seal(ctx context.Context, device *tpm.Device, meta metadata, object *tpm.Ke
 		return nil, err
 	}
 	defer kek.Release()
-	once, err := device.Seal(ctx, kek.Bytes())
+	once, err := device.Seal(ctx, nil, kek.Bytes())
 	if err != nil {
 		return nil, err
 	}
