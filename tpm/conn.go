@@ -36,7 +36,7 @@ type conn struct {
 	srkKey tpm2.LabeledEncapsulationKey // what sessions are salted to
 	shared *session                     // nil until needed
 	loaded []loadedKey                  // the least recently used first
-	parent *object                      // the one that is loaded, if any
+	parent *loadedParent                // nil: none is loaded
 	slots  int                          // how many of these may be loaded at once
 
 	maxInput, maxNV int // bytes that one command takes of a message, of NV data

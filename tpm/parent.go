@@ -137,6 +137,12 @@ func (p *Parent) satisfy(c *conn, s *session) error {
 	return err
 }
 
+// loadedParent is a parent in one of the TPM's places.
+type loadedParent struct {
+	of     *Parent
+	object object
+}
+
 // openParent places the parent and starts a session in which its policy is satisfied, for one
 // command. With salt the session may encrypt. The caller ends it.
 func (c *conn) openParent(p *Parent, salt bool) (object, *session, error) {
@@ -159,13 +165,13 @@ func (c *conn) openParent(p *Parent, salt bool) (object, *session, error) {
 		c.end(s)
 		return object{}, nil, err
 	}
-	return *c.parent, s, nil
+	return c.parent.object, s, nil
 }
 
 // placeParent makes sure that the parent is loaded, with room for one object beside it.
 func (c *conn) placeParent(p *Parent) error {
 	c.evict(2)
-	if c.parent != nil && bytes.Equal(c.parent.name, name(p.public)) {
+	if c.parent != nil && bytes.Equal(c.parent.of.public, p.public) && bytes.Equal(c.parent.of.private, p.private) {
 		return nil
 	}
 	c.unplaceParent()
@@ -177,13 +183,13 @@ func (c *conn) placeParent(p *Parent) error {
 	if err != nil {
 		return err
 	}
-	c.parent = &o
+	c.parent = &loadedParent{of: p, object: o}
 	return nil
 }
 
 func (c *conn) unplaceParent() {
 	if c.parent != nil {
-		c.flush(c.parent.handle)
+		c.flush(c.parent.object.handle)
 		c.parent = nil
 	}
 }
@@ -220,9 +226,7 @@ func (d *Device) EndEpoch(ctx context.Context, p *Parent) error {
 		incremented := d.submit(&job{ctx: ctx, doing: "ending the host epoch", once: true, run: func(c *conn) error {
 			return c.endEpoch(p.index, d.opts.OwnerAuth)
 		}})
-		if _, lost := errors.AsType[lostAnswer](incremented); lost {
-			d.awaitTPM(ctx)
-		} else if incremented != nil {
+		if _, lost := errors.AsType[lostAnswer](incremented); incremented != nil && !lost {
 			return incremented
 		}
 		if on, err = d.InForce(ctx, p); err != nil {

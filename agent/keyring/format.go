@@ -9,8 +9,8 @@ import (
 )
 
 // stateFormat is the format of version files and of the manifest that this code
-// writes. It reads no newer one; it is to read the one before it.
-const stateFormat = 1
+// writes. It reads no newer one, and the one before it. Format 1 had no parents.
+const stateFormat = 2
 
 // errNewer: nothing is wrong with it but its reader.
 var errNewer = errors.New("a newer sealsign wrote it")
@@ -26,8 +26,8 @@ func decodeState(data []byte, into any) error {
 	if head.Format > stateFormat {
 		return fmt.Errorf("it has format %d: %w", head.Format, errNewer)
 	}
-	if head.Format != stateFormat {
-		return fmt.Errorf("it has format %d, and this sealsign knows format %d", head.Format, stateFormat)
+	if head.Format < stateFormat-1 {
+		return fmt.Errorf("it has format %d, and this sealsign knows the formats from %d to %d", head.Format, stateFormat-1, stateFormat)
 	}
 	return strictJSON(data, into)
 }

@@ -38,11 +38,31 @@ func TestFirstFormatIsRead(t *testing.T) {
 	}
 }
 
+// So are those of the second, which has parents.
+func TestSecondFormatIsRead(t *testing.T) {
+	for name, protection := range map[string]string{"sealed.tpm": Sealed, "resident.tpm": Resident} {
+		f, err := parseVersion("main", 1, readSeed(t, "format2/"+name))
+		must(t, err)
+		if f.meta.Protection != protection || f.parent() == nil || f.object != nil && !f.object.Parent().Same(f.parent()) {
+			t.Errorf("%s: %+v", name, f.meta)
+		}
+	}
+	m, _, err := parseManifest(readSeed(t, "format2/manifest.json"))
+	must(t, err)
+	all, err := parseStops(readSeed(t, "format2/stops.json"))
+	must(t, err)
+	if m.Keys["main"][2] != Revoked || m.Epoch.ended() == 0 || m.Epoch.ended() != all.Ended {
+		t.Errorf("%+v, %+v", m, all)
+	}
+}
+
 // FuzzVersionFile: what is read is what would be written, to the byte.
 func FuzzVersionFile(f *testing.F) {
 	f.Add(readSeed(f, "sealed.tpm"))
 	f.Add(readSeed(f, "resident.tpm"))
 	f.Add(readSeed(f, "predicted.tpm"))
+	f.Add(readSeed(f, "format2/sealed.tpm"))
+	f.Add(readSeed(f, "format2/resident.tpm"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		v, err := parseVersion("main", 1, data)
 		if err != nil {
@@ -57,6 +77,7 @@ func FuzzVersionFile(f *testing.F) {
 // FuzzManifest: what is read can be written, and read again.
 func FuzzManifest(f *testing.F) {
 	f.Add(readSeed(f, "manifest.json"))
+	f.Add(readSeed(f, "format2/manifest.json"))
 	f.Add([]byte(`{"format":1,"manifest":{"format":1,"number":1,"keys":{}},"mac":""}`))
 	mac, err := newMidstates(crypto.SHA256, []byte("key"))
 	if err != nil {
@@ -78,6 +99,7 @@ func FuzzManifest(f *testing.F) {
 // FuzzStops: what is read can be written, and read again.
 func FuzzStops(f *testing.F) {
 	f.Add(readSeed(f, "stops.json"))
+	f.Add(readSeed(f, "format2/stops.json"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		all, err := parseStops(data)
 		if err != nil {

@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -60,13 +61,15 @@ type place struct {
 	device *tpm.Device
 	fs     FS
 	clock  *clock
+	killer atomic.Pointer[killer] // of the change that is made
 }
 
 func newPlace(t *testing.T) *place {
 	t.Helper()
-	return &place{t: t, dir: newDir(t), device: openTPM(t, tpmtest.Simulator(t)),
-		clock: &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)}}
+	return &place{t: t, dir: newDir(t), device: openTPM(t, tpmtest.Simulator(t)), clock: newPlaceClock()}
 }
+
+func newPlaceClock() *clock { return &clock{now: time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)} }
 
 func newDir(t *testing.T) string {
 	t.Helper()

@@ -75,10 +75,12 @@ func (r *Ring) Generate(ctx context.Context, name string) (number int, publicPEM
 	}
 	defer kept.Wipe()
 	defer auth.Release()
-	generate := func(ctx context.Context, auth []byte) (*tpm.KeyFile, error) { return c.device.GenerateP256(ctx, nil, auth) }
+	generate := func(ctx context.Context, auth []byte) (*tpm.KeyFile, error) {
+		return c.device.GenerateP256(ctx, c.epoch.parent, auth)
+	}
 	if c.spec.Algorithm == RSASHA256 {
 		generate = func(ctx context.Context, auth []byte) (*tpm.KeyFile, error) {
-			return c.device.GenerateRSA(ctx, nil, credential.MinRSA, auth)
+			return c.device.GenerateRSA(ctx, c.epoch.parent, credential.MinRSA, auth)
 		}
 	}
 	object, err := generate(ctx, auth.Bytes())
@@ -99,6 +101,7 @@ type change struct {
 	key    *key // locked
 	spec   *Spec
 	device *tpm.Device            // can do what the config asks for
+	epoch  *hostEpoch             // what is made hangs on it
 	given  *credential.Credential // what an operator imports; nil: nothing is imported
 	taken  taken                  // the wrapped credential that is imported; zero: none
 }
@@ -115,7 +118,7 @@ func (r *Ring) change(ctx context.Context, name string) (*change, error) {
 	if err := k.lock(ctx); err != nil {
 		return nil, err
 	}
-	c, err := r.changeBusy(k)
+	c, err := r.changeBusy(ctx, k)
 	if err != nil {
 		k.unlock()
 		return nil, err
@@ -123,7 +126,7 @@ func (r *Ring) change(ctx context.Context, name string) (*change, error) {
 	return c, nil
 }
 
-func (r *Ring) changeBusy(k *key) (*change, error) {
+func (r *Ring) changeBusy(ctx context.Context, k *key) (*change, error) {
 	_, spec, err := r.configured(k.name)
 	if err != nil {
 		return nil, err
@@ -141,7 +144,11 @@ func (r *Ring) changeBusy(k *key) (*change, error) {
 	if err := spec.possibleWith(device.Info().Can); err != nil {
 		return nil, err
 	}
-	return &change{ring: r, key: k, spec: spec, device: device}, nil
+	epoch, err := r.inForce(ctx, device)
+	if err != nil {
+		return nil, err
+	}
+	return &change{ring: r, key: k, spec: spec, device: device, epoch: epoch}, nil
 }
 
 // seal stores a credential that the TPM seals. What signs is made once to see
@@ -205,7 +212,7 @@ func (c *change) object(ctx context.Context, given *credential.Credential, auth 
 			return nil, err
 		}
 		defer memory.Release()
-		return c.device.ImportHMAC(ctx, nil, h, secret, auth)
+		return c.device.ImportHMAC(ctx, c.epoch.parent, h, secret, auth)
 	}
 	key, err := credential.PrivateKey(algorithm, given)
 	if err != nil {
@@ -213,9 +220,9 @@ func (c *change) object(ctx context.Context, given *credential.Credential, auth 
 	}
 	switch key := key.(type) {
 	case *rsa.PrivateKey:
-		return c.device.ImportRSA(ctx, nil, key, auth)
+		return c.device.ImportRSA(ctx, c.epoch.parent, key, auth)
 	case *ecdsa.PrivateKey:
-		return c.device.ImportECDSA(ctx, nil, key, auth)
+		return c.device.ImportECDSA(ctx, c.epoch.parent, key, auth)
 	}
 	return nil, fault.New(fault.InternalError, "a key of type %T can't be moved into the TPM", key)
 }
@@ -247,7 +254,7 @@ func (c *change) complete(ctx context.Context, given *credential.Credential) (in
 	if err := c.write(ctx, f.meta, f.object, kept); err != nil {
 		return 0, err
 	}
-	return number, c.ring.list(c.key, &f.meta, Pending, taken{})
+	return number, c.list(&f.meta, Pending)
 }
 
 func (r *Ring) newestUnregistered(k *key) (number int) {
@@ -282,7 +289,7 @@ func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, ke
 	}
 	err = c.keepOffline(meta.Version, c.given)
 	if err == nil {
-		err = r.list(c.key, &meta, state, c.taken)
+		err = c.list(&meta, state)
 	}
 	if err != nil {
 		_ = r.store.remove(name, meta.Version) // what isn't listed is of no use, and may be on a full disk
@@ -293,7 +300,7 @@ func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, ke
 
 // write seals a version and puts its file in place.
 func (c *change) write(ctx context.Context, meta metadata, object *tpm.KeyFile, kept *credential.Credential) error {
-	f, err := seal(ctx, c.device, meta, object, kept)
+	f, err := seal(ctx, c.device, c.epoch.parent, meta, object, kept)
 	if err != nil {
 		return err
 	}
@@ -302,9 +309,14 @@ func (c *change) write(ctx context.Context, meta metadata, object *tpm.KeyFile, 
 
 // list enters a version whose file is in place into the manifest, and in the same
 // write the wrapped credential that it came of, if it did.
-func (r *Ring) list(k *key, meta *metadata, state State, from taken) error {
-	n := meta.Version
+func (c *change) list(meta *metadata, state State) error {
+	r, k, n := c.ring, c.key, meta.Version
 	r.mu.Lock()
+	if r.epoch != c.epoch {
+		defer r.mu.Unlock()
+		return fault.New(fault.KeyRevoked, "every key was revoked while version %d of key %s was imported", n, k.name).
+			WithHint("import it again, if it is to be")
+	}
 	before, listed := k.versions[n]
 	if before == Revoked { // while it was being completed
 		defer r.mu.Unlock()
@@ -313,8 +325,8 @@ func (r *Ring) list(k *key, meta *metadata, state State, from taken) error {
 	k.versions[n], k.metas[n] = state, meta
 	k.problem = nil
 	previous := r.taken[k.name]
-	if from != (taken{}) {
-		r.takeLocked(k.name, from)
+	if c.taken != (taken{}) {
+		r.takeLocked(k.name, c.taken)
 	}
 	r.mu.Unlock()
 	err := r.save()

@@ -49,6 +49,7 @@ type manifest struct {
 	// Importers may sign wrapped credentials, and Taken is the newest one of each key.
 	Importers map[string]Importer `json:"importers,omitempty"`
 	Taken     map[string]taken    `json:"taken,omitempty"`
+	Epoch     *hostEpoch          `json:"epoch,omitempty"` // nil: nothing was made under a parent yet
 }
 
 // manifestFile is the manifest as it is on disk, with the MAC of its very bytes.
@@ -60,7 +61,8 @@ type manifestFile struct {
 
 // same tells whether two manifests say the same, whatever their numbers.
 func (m *manifest) same(other *manifest) bool {
-	return other != nil && reflect.DeepEqual(m.Keys, other.Keys) && maps.Equal(m.Importers, other.Importers) && maps.Equal(m.Taken, other.Taken)
+	return other != nil && reflect.DeepEqual(m.Keys, other.Keys) && maps.Equal(m.Importers, other.Importers) &&
+		maps.Equal(m.Taken, other.Taken) && m.Epoch.same(other.Epoch)
 }
 
 // revoked tells whether the manifest, which may be nil, has the version as revoked.
@@ -68,7 +70,18 @@ func (m *manifest) revoked(name string, n int) bool {
 	return m != nil && m.Keys[name][n] == Revoked
 }
 
+// ended is the epoch that the manifest, which may be nil, has as ended; else 0.
+func (m *manifest) ended() uint64 {
+	if m == nil {
+		return 0
+	}
+	return m.Epoch.ended()
+}
+
 func (m *manifest) check() error {
+	if err := m.Epoch.check(); err != nil {
+		return err
+	}
 	for name, i := range m.Importers {
 		if _, err := i.key(); err != nil || checkName(name) != nil {
 			return errors.New("it names an importer that can't be")

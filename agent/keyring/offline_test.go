@@ -112,7 +112,7 @@ func TestANewerStateIsNotRecovered(t *testing.T) {
 	r.Close()
 	data, err := os.ReadFile(r.store.manifest())
 	must(t, err)
-	must(t, os.WriteFile(r.store.manifest(), bytes.Replace(data, []byte(`"format":1`), []byte(`"format":2`), 1), 0o600))
+	must(t, os.WriteFile(r.store.manifest(), bytes.Replace(data, []byte(`"format":2`), []byte(`"format":3`), 1), 0o600))
 	_, err = p.open(hmacSpec("main")).Recover(t.Context())
 	refused(t, err, fault.StoreUntrusted, newerHint)
 }

@@ -45,6 +45,9 @@ func (r *Ring) Recover(ctx context.Context) ([]Recovered, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := r.adoptEpoch(ctx, device, found); err != nil {
+		return nil, err
+	}
 	f, err := r.store.newAnchor(ctx, device)
 	if err != nil {
 		return nil, err

@@ -142,9 +142,13 @@ func (r *Ring) reseal(ctx context.Context, device *tpm.Device, name string, n in
 	}
 	defer kek.Release()
 	c.Wipe()
+	epoch, err := r.inForce(ctx, device)
+	if err != nil {
+		return nil, err
+	}
 	f.keks = nil
 	for _, values := range to {
-		once, err := device.SealTo(ctx, nil, kek.Bytes(), values)
+		once, err := device.SealTo(ctx, epoch.parent, kek.Bytes(), values)
 		if err != nil {
 			return nil, err
 		}

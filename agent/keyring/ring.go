@@ -61,7 +61,9 @@ type Ring struct {
 
 	reading sync.Mutex  // held while the manifest is read and proved
 	saving  sync.Mutex  // held while it, or the stops, are written
-	unsaved atomic.Bool // a write of either is to be tried again
+	unsaved atomic.Bool // a write of either is to be tried again, or what the TPM is to end
+
+	parenting sync.Mutex // held while a parent is made
 
 	// Set when the manifest is proved, then guarded by saving.
 	anchor   *anchor
@@ -82,6 +84,9 @@ type Ring struct {
 
 	importers map[string]Importer // who may sign wrapped credentials
 	taken     map[string]taken    // the newest wrapped credential of each key
+
+	epoch   *hostEpoch // nil: there is none yet
+	refused *hostEpoch // the one that the TPM was seen to have ended
 
 	found *stops             // on disk at Open; nil: nobody knows what is suspended, so all is
 	round context.CancelFunc // ends the settling that the last Apply started
@@ -169,7 +174,7 @@ func (r *Ring) tpm() (*tpm.Device, error) {
 // Close ends every Use and wipes what is loaded. The Ring is of no use afterwards.
 func (r *Ring) Close() {
 	if r.unsaved.Swap(false) {
-		_ = errors.Join(r.save(), r.saveStops()) // the last try of many
+		_ = errors.Join(r.save(), r.saveStops(), r.finishEpoch(r.ctx)) // the last try of many
 	}
 	r.stop()
 	r.mu.Lock()

@@ -32,7 +32,11 @@ func (r *Ring) readState() (*manifest, *manifestFile, error) {
 				}
 			}
 		}
-		r.importers, r.taken = maps.Clone(m.Importers), maps.Clone(m.Taken)
+		ended := r.epoch.ended() // before the manifest could be proved
+		r.importers, r.taken, r.epoch = maps.Clone(m.Importers), maps.Clone(m.Taken), m.Epoch
+		if r.epoch != nil && r.epoch.parent.Epoch() == ended {
+			r.endLocked()
+		}
 		r.written = m
 	}
 	r.takeStopsLocked()
@@ -133,8 +137,8 @@ func (r *Ring) save() error {
 	return err
 }
 
-// writeManifest writes what has changed, and has the TPM's counter follow. A TPM
-// that is gone doesn't undo what is on disk: the counter follows when it is back.
+// writeManifest writes what has changed, and has the TPM follow. A TPM that is gone
+// doesn't undo what is on disk: it follows when it is back.
 func (r *Ring) writeManifest(ctx context.Context) error {
 	m := r.snapshot()
 	if !m.same(r.written) {
@@ -153,6 +157,19 @@ func (r *Ring) writeManifest(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := r.follow(ctx); err != nil {
+		r.log.Warn("the TPM hasn't counted the newest manifest yet, so that the one before could be put back", "error", err)
+		r.saveLater()
+		return nil
+	}
+	if err := r.finishEpoch(ctx); err != nil {
+		r.log.Warn("the TPM hasn't ended the host epoch yet, so that what is revoked opens from a copy", "error", err)
+	}
+	return nil
+}
+
+// follow has the TPM's counter follow the manifest that is on disk.
+func (r *Ring) follow(ctx context.Context) error {
 	if r.followed.Load() == r.number {
 		return nil
 	}
@@ -160,13 +177,10 @@ func (r *Ring) writeManifest(ctx context.Context) error {
 	if err == nil {
 		err = r.anchor.follow(ctx, device, r.number)
 	}
-	if err != nil {
-		r.log.Warn("the TPM hasn't counted the newest manifest yet, so that the one before could be put back", "error", err)
-		r.saveLater()
-		return nil
+	if err == nil {
+		r.followed.Store(r.number)
 	}
-	r.followed.Store(r.number)
-	return nil
+	return err
 }
 
 // saveStops writes what takes rights away, where that has changed, as it will be when
@@ -201,7 +215,7 @@ func (r *Ring) saveLater() {
 		if r.ctx.Err() != nil || !r.unsaved.CompareAndSwap(true, false) {
 			return
 		}
-		if err := errors.Join(r.save(), r.saveStops()); err != nil {
+		if err := errors.Join(r.save(), r.saveStops(), r.finishEpoch(r.ctx)); err != nil {
 			r.log.Error("the state of the keys isn't written yet", "error", err)
 		}
 	})
@@ -213,6 +227,7 @@ func (r *Ring) snapshot() *manifest {
 	defer r.mu.RUnlock()
 	m := &manifest{
 		Format: stateFormat, Keys: make(map[string]map[int]State, len(r.keys)), Importers: maps.Clone(r.importers), Taken: maps.Clone(r.taken),
+		Epoch: r.epoch,
 	}
 	for name, k := range r.keys {
 		if len(k.versions) > 0 {
@@ -237,6 +252,16 @@ func (r *Ring) Anchored() error {
 	if r.followed.Load() != r.number {
 		return fault.New(fault.TPMUnavailable, "the TPM has not counted the newest change of the keys yet").
 			WithHint("it is tried again every few seconds; until then keep others from the state folder")
+	}
+	return r.Ended()
+}
+
+// Ended is nil unless the TPM is yet to refuse what RevokeAll revoked.
+func (r *Ring) Ended() error {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.endingLocked() {
+		return errEnding()
 	}
 	return nil
 }

@@ -44,6 +44,8 @@ type stops struct {
 	Format  int              `json:"format"`
 	Keys    map[string]hold  `json:"keys,omitempty"`
 	Revoked map[string][]int `json:"revoked,omitempty"`
+	// Ended is the host epoch that has ended, where no manifest says so yet.
+	Ended uint64 `json:"ended_epoch,omitempty"`
 }
 
 // same tells whether two say the same.
@@ -101,6 +103,9 @@ func (r *Ring) stopsLocked() *stops {
 		}
 		slices.Sort(all.Revoked[name]) // it compares equal, then
 	}
+	if ended := r.epoch.ended(); ended != r.written.ended() {
+		all.Ended = ended
+	}
 	return all
 }
 
@@ -130,5 +135,8 @@ func (r *Ring) takeStopsLocked() {
 				k.versions[n] = Revoked
 			}
 		}
+	}
+	if r.epoch != nil && r.epoch.parent.Epoch() == r.found.Ended {
+		r.endLocked()
 	}
 }

@@ -3,6 +3,7 @@ package keyring
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -103,6 +104,8 @@ func TestDamagedFileIsThatKeysProblemAlone(t *testing.T) {
 	original, other, residentFile := read("main", 1), read("other", 1), read("resident", 1)
 	blocks := func(data []byte) [][]byte { return bytes.SplitAfter(data, []byte("-----\n")) }
 
+	another, err := p.device.NewParent(t.Context(), nil)
+	must(t, err)
 	damages := map[string][]byte{
 		"empty":                    {},
 		"cut in the middle":        original[:len(original)/2],
@@ -111,9 +114,11 @@ func TestDamagedFileIsThatKeysProblemAlone(t *testing.T) {
 		"something before it":      append([]byte("x\n"), original...),
 		"another key's":            other,
 		"another version's":        read("third", 2),
-		"another's last part":      append(bytes.Join(blocks(original)[:2], nil), bytes.Join(blocks(other)[2:], nil)...),
-		"another's first part":     append(bytes.Join(blocks(other)[:2], nil), bytes.Join(blocks(original)[2:], nil)...),
-		"with a TPM key of others": append(bytes.Join(blocks(residentFile)[:2], nil), original...),
+		"without its parent":       bytes.Join(blocks(original)[2:], nil),
+		"under another parent":     append(pem.EncodeToMemory(parentBlock(another)), bytes.Join(blocks(original)[2:], nil)...),
+		"another's last part":      append(bytes.Join(blocks(original)[:4], nil), bytes.Join(blocks(other)[4:], nil)...),
+		"another's first parts":    append(bytes.Join(blocks(other)[:4], nil), bytes.Join(blocks(original)[4:], nil)...),
+		"with a TPM key of others": append(bytes.Join(blocks(residentFile)[:4], nil), bytes.Join(blocks(original)[2:], nil)...),
 		"too large":                bytes.Repeat([]byte("x"), maxVersionFile+1),
 	}
 	if at := bytes.Index(original, []byte("SEALSIGN VERSION")); at < 0 {
@@ -182,11 +187,11 @@ func TestNewerFormatsAreRefused(t *testing.T) {
 	r := p.open(hmacSpec("main"))
 	mustImport(t, r, "main", "alpha")
 	r.Close()
-	resealed(t, p, "main", func(s *sealedPart) { s.Format = 2 })
+	resealed(t, p, "main", func(s *sealedPart) { s.Format = stateFormat + 1 })
 	r = p.open(hmacSpec("main"))
 	_, err := r.Use(t.Context(), "main", false)
 	refused(t, err, fault.KeyDamaged, newerHint)
-	if !strings.Contains(err.Error(), "it has format 2: a newer sealsign wrote it") {
+	if !strings.Contains(err.Error(), "it has format 3: a newer sealsign wrote it") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -205,7 +210,7 @@ func TestManifestThatCannotBeUsed(t *testing.T) {
 		"empty":            "",
 		"cut":              string(original[:len(original)/2]),
 		"no JSON":          "hello",
-		"a newer format":   strings.Replace(string(original), `"format":1`, `"format":2`, 1),
+		"a newer format":   strings.Replace(string(original), `"format":2`, `"format":3`, 1),
 		"an unknown field": strings.Replace(string(original), `"format"`, `"x": 1, "format"`, 1),
 		"an unknown state": strings.Replace(string(original), `"active"`, `"working"`, 1),
 		"a bad name":       strings.Replace(string(original), `"main"`, `"../main"`, 1),

@@ -20,8 +20,9 @@ import (
 // versionPEM is the PEM type of what is sealed to a version's own key.
 const versionPEM = "SEALSIGN VERSION"
 
-// versionFile is one version as it is on disk: three or four PEM blocks, of which the
-// first is there only where the TPM signs.
+// versionFile is one version as it is on disk, in PEM blocks: the parent that the others
+// are under, the key that signs where the TPM does, the sealed key-encryption key, and
+// what is encrypted with it.
 type versionFile struct {
 	object *tpm.KeyFile // the key that signs inside the TPM, or nil
 	// keks are the sealed key-encryption key: to PCRs as they were, and, where an update
@@ -43,8 +44,9 @@ type sealedPart struct {
 	credential.Sealed
 }
 
-// seal makes the file of a version. It neither changes nor wipes c.
-func seal(ctx context.Context, device *tpm.Device, meta metadata, object *tpm.KeyFile, c *credential.Credential) (*versionFile, error) {
+// seal makes the file of a version under a parent: the object's, if it has one. It
+// neither changes nor wipes c.
+func seal(ctx context.Context, device *tpm.Device, parent *tpm.Parent, meta metadata, object *tpm.KeyFile, c *credential.Credential) (*versionFile, error) {
 	meta.Object = objectDigest(object)
 	raw, err := meta.encode()
 	if err != nil {
@@ -55,7 +57,10 @@ func seal(ctx context.Context, device *tpm.Device, meta metadata, object *tpm.Ke
 		return nil, err
 	}
 	defer kek.Release()
-	once, err := device.Seal(ctx, nil, kek.Bytes())
+	if object != nil && object.Parent() != nil {
+		parent = object.Parent()
+	}
+	once, err := device.Seal(ctx, parent, kek.Bytes())
 	if err != nil {
 		return nil, err
 	}
@@ -64,6 +69,9 @@ func seal(ctx context.Context, device *tpm.Device, meta metadata, object *tpm.Ke
 		sealed: sealedPart{Format: stateFormat, Metadata: raw, Sealed: *sealed},
 	}, nil
 }
+
+// parent is what the version is under; nil: the storage root key.
+func (f *versionFile) parent() *tpm.Parent { return f.keks[0].Parent() }
 
 // open unseals the credential, which proves the metadata and the object.
 func (f *versionFile) open(ctx context.Context, device *tpm.Device) (*credential.Credential, error) {
@@ -141,7 +149,7 @@ func (f *versionFile) encode() ([]byte, error) {
 }
 
 func (f *versionFile) blocks(body []byte) []*pem.Block {
-	blocks := []*pem.Block{pemOf(f.object)}
+	blocks := []*pem.Block{parentBlock(f.parent()), pemOf(f.object)}
 	for _, kek := range f.keks {
 		blocks = append(blocks, pemOf(kek))
 	}
@@ -173,10 +181,18 @@ var errChanged = errors.New("it was cut short or changed")
 // splitVersion splits a file into its parts.
 func splitVersion(data []byte) (*versionFile, error) {
 	f := new(versionFile)
+	var parent *tpm.Parent
 	var keys []*tpm.KeyFile
 	block, rest := pem.Decode(data)
+	if block != nil && block.Type == parentPEM {
+		var err error
+		if parent, err = tpm.ParseParent(block.Bytes); err != nil {
+			return nil, err
+		}
+		block, rest = pem.Decode(rest)
+	}
 	for ; block != nil && block.Type == tpm.KeyFileType; block, rest = pem.Decode(rest) {
-		key, err := tpm.ParseKeyFile(block.Bytes)
+		key, err := parent.ParseKeyFile(block.Bytes)
 		if err != nil {
 			return nil, err
 		}

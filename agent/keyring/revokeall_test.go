@@ -1,0 +1,290 @@
+package keyring
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/internal/tpmtest"
+	"github.com/sealsign/sealsign/tpm"
+)
+
+// everyProtection is a key of each, as specs and by what imports it.
+func everyProtection() []Spec {
+	return []Spec{
+		hmacSpec("sealed"),
+		with(hmacSpec("resident"), func(s *Spec) { s.Protection = Resident }),
+		with(hmacSpec("generated"), func(s *Spec) { s.Algorithm, s.Protection = ES256, Generated }),
+	}
+}
+
+func importEvery(t *testing.T, r *Ring) {
+	t.Helper()
+	mustImport(t, r, "sealed", "alpha")
+	mustImport(t, r, "resident", "beta")
+	_, _, err := r.Generate(t.Context(), "generated")
+	must(t, err)
+	_, err = r.Import(t.Context(), "generated", []byte(`{"api_key":"id"}`))
+	must(t, err)
+}
+
+// opensNothing fails unless the TPM refuses each version in a copy of a state folder,
+// whatever the manifest says.
+func opensNothing(t *testing.T, device *tpm.Device, dir string) {
+	t.Helper()
+	paths, err := filepath.Glob(filepath.Join(dir, "keys/*/*.tpm"))
+	must(t, err)
+	if len(paths) == 0 {
+		t.Fatal("there is no version in the copy")
+	}
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		must(t, err)
+		f, err := splitVersion(data)
+		must(t, err)
+		if _, err := f.open(t.Context(), device); !errors.Is(err, tpm.ErrEpochEnded) {
+			t.Errorf("%s: the TPM opens it: %v", path, err)
+		}
+		if f.object == nil {
+			continue
+		}
+		if _, err := device.Load(t.Context(), f.object, make([]byte, tpm.AuthSize)); !errors.Is(err, tpm.ErrEpochEnded) {
+			t.Errorf("%s: the TPM loads its key: %v", path, err)
+		}
+	}
+}
+
+// After revoke --all a copy of the whole state folder, put back by root, opens nothing.
+func TestRevokeAllEndsEveryCopy(t *testing.T) {
+	for what, options := range map[string]func(testing.TB) tpm.Options{"simulator": tpmtest.Simulator, "swtpm": tpmtest.Swtpm} {
+		t.Run(what, func(t *testing.T) {
+			p := &place{t: t, dir: newDir(t), device: openTPM(t, options(t)), clock: newPlaceClock()}
+			r := p.open(everyProtection()...)
+			importEvery(t, r)
+			uses := []*Use{mustUse(t, r, "sealed"), mustUse(t, r, "resident"), mustUse(t, r, "generated")}
+			copied := p.image()
+			outside, err := r.RevokeAll(t.Context())
+			must(t, err)
+			must(t, r.Anchored())
+			if len(outside) > 0 {
+				t.Errorf("outside of the epoch: %v", outside)
+			}
+			for i, u := range uses {
+				if _, err := u.Sign(t.Context(), nil, []byte("m")); !errors.Is(err, fault.KeyRevoked) {
+					t.Errorf("use %d: %v", i, err)
+				}
+				useRefused(t, r, u.version.key.name, fault.KeyRevoked, "import a new one")
+				if got := files(t, p, u.version.key.name); len(got) != 0 {
+					t.Errorf("files %v", got)
+				}
+			}
+			opensNothing(t, p.device, copied)
+			mustImport(t, r, "sealed", "gamma")
+			signsWith(t, r, "sealed", "gamma")
+			r.Close()
+
+			p.restore(copied)
+			r = p.open(everyProtection()...)
+			useRefused(t, r, "sealed", fault.StoreUntrusted, "")
+			_, err = r.Recover(t.Context())
+			must(t, err)
+			r.Apply([]Spec{with(hmacSpec("sealed"), func(s *Spec) { s.Version = 1 })})
+			useRefused(t, r, "sealed", fault.KeyRevoked, "import")
+			opensNothing(t, p.device, p.dir)
+			mustImport(t, r, "sealed", "delta")
+			r.Apply([]Spec{hmacSpec("sealed")})
+			signsWith(t, r, "sealed", "delta")
+			_, err = r.RevokeAll(t.Context())
+			must(t, err)
+			useRefused(t, r, "sealed", fault.KeyRevoked, "")
+		})
+	}
+}
+
+// While the TPM is gone, what is revoked is so at once and over restarts, and the TPM is
+// told when it is back: by the process that revoked, or by one after it.
+func TestRevokeAllWhileTheTPMIsGone(t *testing.T) {
+	for what, restart := range map[string]bool{"and it comes back": false, "and to another process": true} {
+		t.Run(what, func(t *testing.T) {
+			software := tpmtest.StartSwtpm(t, "unix")
+			p := newPlace(t)
+			p.device = openTPM(t, software.Options())
+			r := p.open(everyProtection()...)
+			importEvery(t, r)
+			copied := p.image()
+			software.Kill()
+			_, err := r.RevokeAll(t.Context())
+			refused(t, err, fault.TPMUnavailable, "tried again")
+			if !strings.Contains(err.Error(), "every version of every key is revoked") {
+				t.Errorf("got %v", err)
+			}
+			refused(t, r.Ended(), fault.TPMUnavailable, "tried again")
+			useRefused(t, r, "sealed", fault.KeyRevoked, "")
+			if restart {
+				r.Close()
+				r = p.open(everyProtection()...)
+				useRefused(t, r, "sealed", fault.TPMUnavailable, "")
+			}
+			software.Start()
+			eventually(t, "the epoch has ended", func() bool {
+				p.clock.add(retryLoad)
+				return r.Proved() == nil && r.Anchored() == nil
+			})
+			useRefused(t, r, "sealed", fault.KeyRevoked, "")
+			opensNothing(t, p.device, copied)
+			mustImport(t, r, "sealed", "gamma")
+			signsWith(t, r, "sealed", "gamma")
+			must(t, r.Anchored())
+		})
+	}
+}
+
+// A TPM that was never there in this process is told later, too.
+func TestRevokeAllBeforeTheTPMHasCome(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(everyProtection()...)
+	importEvery(t, r)
+	r.Close()
+	copied, device := p.image(), p.device
+	p.device = nil
+	r = p.open(everyProtection()...)
+	_, err := r.RevokeAll(t.Context())
+	refused(t, err, fault.TPMUnavailable, "")
+	r.Close()
+	if all, err := r.store.readStops(); err != nil || all.Ended == 0 || len(all.Revoked) != 3 {
+		t.Errorf("the stops have %+v, %v", all, err)
+	}
+	p.device = device
+	r = p.open(everyProtection()...)
+	useRefused(t, r, "sealed", fault.KeyRevoked, "")
+	must(t, r.Anchored())
+	opensNothing(t, device, copied)
+	must(t, r.Suspend("sealed", false)) // writes the stops anew
+	if all, err := r.store.readStops(); err != nil || all.Ended != 0 || len(all.Revoked) != 0 {
+		t.Errorf("the manifest has them, and the stops still say %+v, %v", all, err)
+	}
+}
+
+func TestRevokeAllOnAFullDisk(t *testing.T) {
+	p := newPlace(t)
+	var disk full
+	p.fs = disk.fs()
+	r := p.open(everyProtection()...)
+	importEvery(t, r)
+	copied := p.image()
+	disk.set.Store(true)
+	_, err := r.RevokeAll(t.Context())
+	refused(t, err, fault.StoreUnavailable, "don't restart")
+	useRefused(t, r, "sealed", fault.KeyRevoked, "")
+	opensNothing(t, p.device, copied) // the TPM doesn't wait for the disk
+	disk.set.Store(false)
+	r.Close()
+	r = p.open(everyProtection()...)
+	useRefused(t, r, "sealed", fault.KeyRevoked, "import a new one")
+}
+
+// An older stops file, put back, ends no epoch that came after it.
+func TestOldStopsEndNothing(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	epoch := r.epoch.parent.Epoch()
+	_, err := r.RevokeAll(t.Context())
+	must(t, err)
+	mustImport(t, r, "main", "beta")
+	r.Close()
+	must(t, r.store.writeStops(&stops{Format: stateFormat, Ended: epoch, Revoked: map[string][]int{"main": {1}}}))
+	r = p.open(hmacSpec("main"))
+	signsWith(t, r, "main", "beta")
+	must(t, r.Ended())
+}
+
+// What an earlier sealsign sealed under the storage root key works on, and RevokeAll
+// tells that the TPM opens it still.
+func TestVersionsOutsideTheEpoch(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"), hmacSpec("other"))
+	mustImport(t, r, "main", "alpha")
+	mustImport(t, r, "other", "beta")
+	f, err := r.readVersion("main", 1)
+	must(t, err)
+	c, err := f.open(t.Context(), p.device)
+	must(t, err)
+	old, err := seal(t.Context(), p.device, nil, f.meta, nil, c)
+	must(t, err)
+	old.sealed.Format = 1
+	data, err := old.encode()
+	must(t, err)
+	r.Close()
+	edited(t, p, "main", 1, func([]byte) []byte { return data })
+	r = p.open(hmacSpec("main"), hmacSpec("other"))
+	signsWith(t, r, "main", "alpha")
+	outside, err := r.RevokeAll(t.Context())
+	must(t, err)
+	if !slices.Equal(outside, []string{"main 1"}) {
+		t.Errorf("outside of the epoch: %v", outside)
+	}
+}
+
+// An import that is under way while everything is revoked doesn't survive it.
+func TestRevokeAllAgainstAnImport(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	c, err := r.change(t.Context(), "main")
+	must(t, err)
+	r.revokeAll()
+	meta := metadata{Name: "main", Version: 2}
+	refused(t, c.list(&meta, Pending), fault.KeyRevoked, "import it again")
+	c.key.unlock()
+	mustImport(t, r, "main", "beta")
+	signsWith(t, r, "main", "beta")
+}
+
+// The parent that the manifest has is lost with the manifest, and found in the files.
+func TestTheEpochIsFoundInTheFiles(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	epoch := r.epoch
+	r.Close()
+	must(t, os.Remove(filepath.Join(p.dir, manifestName)))
+	copied := p.image()
+	r = p.open(with(hmacSpec("main"), func(s *Spec) { s.Version = 1 }))
+	_, err := r.Recover(t.Context())
+	must(t, err)
+	if !r.epoch.same(epoch) {
+		t.Error("the epoch is another one")
+	}
+	signsWith(t, r, "main", "alpha")
+	_, err = r.RevokeAll(t.Context())
+	must(t, err)
+	opensNothing(t, p.device, copied)
+}
+
+// On another TPM there is another epoch, and what was made here ends nothing there.
+func TestTheEpochOfAnotherTPM(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	r.Close()
+	p.device = openTPM(t, tpmtest.Swtpm(t))
+	own := &place{t: t, dir: newDir(t), device: p.device, clock: p.clock}
+	resident := own.open(hmacSpec("main"))
+	mustImport(t, resident, "main", "beta")
+	r = p.open(hmacSpec("main"))
+	_, err := r.Recover(t.Context())
+	must(t, err)
+	_, err = r.RevokeAll(t.Context())
+	must(t, err)
+	mustImport(t, r, "main", "gamma")
+	signsWith(t, r, "main", "gamma")
+	_, err = r.RevokeAll(t.Context())
+	must(t, err)
+	resident.unload(resident.keys["main"], 0, errStopping())
+	signsWith(t, resident, "main", "beta")
+}
