@@ -142,6 +142,18 @@ func (a *Agent) Revoke(ctx context.Context, who *caller.Caller, name string, ver
 	return a.acted(record, err)
 }
 
+// RevokeAll ends every version of every key for good, and has the TPM refuse what was
+// sealed until now, copies of the state folder included. It tells which versions the TPM
+// opens still, since an earlier sealsign sealed them.
+func (a *Agent) RevokeAll(ctx context.Context, who *caller.Caller) (outside []string, err error) {
+	outside, err = a.ring.RevokeAll(context.WithoutCancel(ctx)) // who asked may leave; it is done all the same
+	record := a.adminRecord(who, "key.revoke", "", err)
+	if err == nil {
+		record.Message = "all versions, and the host epoch"
+	}
+	return outside, a.acted(record, err)
+}
+
 // PublicKey gives the public key of an asymmetric version, 0 being the newest
 // that has one, as PEM.
 func (a *Agent) PublicKey(name string, version int) (int, []byte, error) {

@@ -37,6 +37,7 @@ type Status struct {
 	Audit       audit.Status
 	StoreError  error // why the keys aren't known to be the newest state of this host
 	AnchorError error // why an older copy of them could take their place
+	EndingError error // why what RevokeAll revoked opens from a copy still
 	Keys        []keyring.Info
 	Memory      string
 }
@@ -49,7 +50,7 @@ func (a *Agent) Status() Status {
 		Environment: s.config.Agent.Environment, StartedAt: a.startedAt, ConfigPath: a.opts.Config, LoadedAt: s.loadedAt,
 		Warnings: s.config.Warnings, TPM: tpm.Info{Device: s.config.TPM.Device},
 		Audit: a.log.Status(), Keys: a.ring.List(), Memory: keyring.Memory(),
-		StoreError: a.ring.Proved(), AnchorError: a.ring.Anchored(),
+		StoreError: a.ring.Proved(), AnchorError: a.ring.Anchored(), EndingError: a.ring.Ended(),
 	}
 	if device := a.device.Load(); device != nil {
 		status.TPM, status.TPMError = device.Info(), device.Healthy()
@@ -174,6 +175,9 @@ func (a *Agent) Doctor(ctx context.Context) []Finding {
 	}
 	if store := cmp.Or(s.StoreError, s.AnchorError); s.TPMError == nil || !errors.Is(store, fault.TPMUnavailable) { // else it has been said
 		d.check("keys", store, "the TPM vouches that they are the newest state of this host", "sealsign status")
+	}
+	if s.EndingError != nil {
+		d.check("keys", s.EndingError, "", "")
 	}
 	d.check("ledger", a.ledger.Healthy(), "nonces and limits are kept", "df -h; the ledger recovers by itself")
 	a.examineKeys(&s, &d)

@@ -285,6 +285,7 @@ func TestTheEpochOfAnotherTPM(t *testing.T) {
 	signsWith(t, r, "main", "gamma")
 	_, err = r.RevokeAll(t.Context())
 	must(t, err)
-	resident.unload(resident.keys["main"], 0, errStopping())
+	must(t, resident.Suspend("main", false)) // wipes it
+	must(t, resident.Resume("main"))
 	signsWith(t, resident, "main", "beta")
 }

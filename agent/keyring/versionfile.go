@@ -124,8 +124,13 @@ func (f *versionFile) openInto(ctx context.Context, device *tpm.Device, kek *sec
 func (f *versionFile) explain(err error) error {
 	refusal := *fault.From(err)
 	refusal.Message = fmt.Sprintf("version %d of key %s: %s", f.meta.Version, f.meta.Name, refusal.Message)
-	if refusal.Reason == fault.KeyDamaged {
+	switch {
+	case refusal.Reason == fault.KeyDamaged:
 		return refusal.WithHint(damagedHint, f.meta.Name)
+	case refusal.Reason == fault.KeyRevoked && f.meta.Protection == Generated:
+		return refusal.WithHint("make a new one: sealsign key generate %s", f.meta.Name)
+	case refusal.Reason == fault.KeyRevoked:
+		return refusal.WithHint("import a new one: sealsign key import %s", f.meta.Name)
 	}
 	return &refusal
 }

@@ -34,6 +34,7 @@ func (s *admin) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, 
 		Audit: auditStatus(&status),
 		Store: &pb.StoreStatus{
 			Ok: status.StoreError == nil, Error: textOf(cmp.Or(status.StoreError, status.AnchorError)), Anchored: status.AnchorError == nil,
+			Ending: textOf(status.EndingError),
 		},
 		Keys: keysOf(status.Keys),
 	}, nil
@@ -139,6 +140,19 @@ func (s *admin) RevokeKey(ctx context.Context, request *pb.RevokeKeyRequest) (*p
 		return nil, fault.New(fault.BadRequest, "name one version of %s, or say all", request.GetName()).WithHint("sealsign key show %s", request.GetName())
 	}
 	return s.keysAfter(request.GetName(), s.agent.Revoke(ctx, who, request.GetName(), int(request.GetVersion())))
+}
+
+func (s *admin) RevokeAllKeys(ctx context.Context, _ *pb.RevokeAllKeysRequest) (*pb.RevokeAllKeysResponse, error) {
+	who, err := callerOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	outside, err := s.agent.RevokeAll(ctx, who)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := s.keys("")
+	return &pb.RevokeAllKeysResponse{Keys: keys, Outside: outside}, err
 }
 
 func (s *admin) RebindKey(ctx context.Context, request *pb.RebindKeyRequest) (*pb.KeysResponse, error) {

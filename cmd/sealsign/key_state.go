@@ -82,25 +82,38 @@ func oneOrAll(cmd *cobra.Command, args []string, all bool) (string, error) {
 
 func (a *app) keyRevokeCommand() *cobra.Command {
 	var version uint32
-	var yes bool
+	var yes, all bool
 	cmd := &cobra.Command{
-		Use:   "revoke NAME",
+		Use:   "revoke [NAME|--all]",
 		Short: "destroy a key's versions, for good",
 		Long: `revoke destroys the sealed credential of one version, or of all that there are.
 It is for good: nothing brings a revoked version back, a later import makes a
 new one. The venue doesn't know of it: delete the API key there as well.
 
+A copy of a version's file, in a backup for example, can be opened on this
+host's TPM by root after that, until revoke --all. That destroys every version
+of every key, and counts the TPM's host epoch on, so that the TPM opens none of
+them any more, wherever a copy is. Where the TPM is gone, it is told when it is
+back; sealsign status shows it until then.
+
 On a terminal it asks first; elsewhere it wants --yes.`,
-		Example:           "  sealsign key revoke binance-main --version 2\n  sealsign key revoke binance-main --yes",
-		Args:              words(1, 1),
+		Example:           "  sealsign key revoke binance-main --version 2\n  sealsign key revoke binance-main --yes\n  sealsign key revoke --all",
+		Args:              words(0, 1),
 		ValidArgsFunction: a.completeKey,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			name, err := oneOrAll(cmd, args, all)
+			if err != nil {
+				return err
+			}
+			if all {
+				return a.revokeAll(cmd, version, yes)
+			}
 			if !yes {
-				if err := a.confirmRevoke(cmd, args[0], version); err != nil {
+				if err := a.confirmRevoke(cmd, name, version); err != nil {
 					return err
 				}
 			}
-			request := &sealsignv1.RevokeKeyRequest{Name: args[0], Version: version, All: version == 0}
+			request := &sealsignv1.RevokeKeyRequest{Name: name, Version: version, All: version == 0}
 			answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.RevokeKey, request)
 			if err != nil || a.json {
 				return a.printStates(answer, err)
@@ -111,7 +124,38 @@ On a terminal it asks first; elsewhere it wants --yes.`,
 	}
 	versionFlag(cmd, &version, "version `N`; without it all there are")
 	cmd.Flags().BoolVar(&yes, "yes", false, "don't ask")
+	cmd.Flags().BoolVar(&all, "all", false, "every version of every key, copies of their files included")
 	return cmd
+}
+
+func (a *app) revokeAll(cmd *cobra.Command, version uint32, yes bool) error {
+	if version != 0 {
+		return usage(cmd, "--all takes no --version")
+	}
+	if !yes {
+		err := a.confirm(cmd, cmd.CommandPath()+" --all --yes", "This destroys every version of every key of this host, for good. Type all", "all")
+		if err != nil {
+			return err
+		}
+	}
+	answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.RevokeAllKeys, &sealsignv1.RevokeAllKeysRequest{})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(revokedJSON{Keys: keysToJSON(answer.GetKeys()), Outside: orEmpty(answer.GetOutside())})
+	}
+	a.printf("every version of every key is revoked, and opens from no copy on this host any more\n")
+	if outside := answer.GetOutside(); len(outside) > 0 {
+		a.printf("but for these, which an earlier sealsign sealed: delete their API keys at the venues: %s\n", visible(strings.Join(outside, ", ")))
+	}
+	return nil
+}
+
+// revokedJSON is what `key revoke --all --json` prints.
+type revokedJSON struct {
+	Keys    []keyJSON `json:"keys"`
+	Outside []string  `json:"outside"` // "binance-main 1": a copy of its file opens on this host still
 }
 
 // revokedText says what was revoked, and what signs from now on.

@@ -48,6 +48,8 @@ type storeJSON struct {
 	OK       bool   `json:"ok"`
 	Error    string `json:"error"`
 	Anchored bool   `json:"anchored"`
+	// Ending is why what `key revoke --all` revoked opens from a copy still; empty: it doesn't.
+	Ending string `json:"ending"`
 }
 
 type auditJSON struct {
@@ -97,7 +99,9 @@ func statusToJSON(st *sealsignv1.StatusResponse) statusJSON {
 			OK: audit.GetOk(), Error: audit.GetError(), Records: audit.GetRecords(), Sync: audit.GetSync(),
 			CheckpointRecords: audit.GetCheckpointRecords(), CheckpointAt: timeOf(audit.GetCheckpointAt()),
 		},
-		Store:  storeJSON{OK: st.GetStore().GetOk(), Error: st.GetStore().GetError(), Anchored: st.GetStore().GetAnchored()},
+		Store: storeJSON{
+			OK: st.GetStore().GetOk(), Error: st.GetStore().GetError(), Anchored: st.GetStore().GetAnchored(), Ending: st.GetStore().GetEnding(),
+		},
 		Memory: st.GetMemory(),
 		Keys:   keysToJSON(st.GetKeys()),
 	}
@@ -128,6 +132,9 @@ func (a *app) printStatus(st *sealsignv1.StatusResponse) {
 	line("audit", joined(", ", either(audit.GetOk(), "ok", "down"), audit.GetError(),
 		count(audit.GetRecords(), "record"), checkpoint, "sync "+audit.GetSync()))
 	line("store", storeText(st))
+	if ending := st.GetStore().GetEnding(); ending != "" && ending != st.GetStore().GetError() {
+		line("", ending)
+	}
 	line("memory", st.GetMemory())
 	if len(st.GetKeys()) > 0 {
 		a.printf("\n")

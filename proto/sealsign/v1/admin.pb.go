@@ -349,6 +349,7 @@ type StoreStatus struct {
 	Ok            bool                   `protobuf:"varint,1,opt,name=ok,proto3" json:"ok,omitempty"`             // the keys are proved to be the newest state of this host
 	Error         string                 `protobuf:"bytes,2,opt,name=error,proto3" json:"error,omitempty"`        // why not, or why an older copy of them could still take their place
 	Anchored      bool                   `protobuf:"varint,3,opt,name=anchored,proto3" json:"anchored,omitempty"` // the TPM has counted the newest change
+	Ending        string                 `protobuf:"bytes,10,opt,name=ending,proto3" json:"ending,omitempty"`     // why what RevokeAllKeys revoked opens from a copy still; empty: it doesn't
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -402,6 +403,13 @@ func (x *StoreStatus) GetAnchored() bool {
 		return x.Anchored
 	}
 	return false
+}
+
+func (x *StoreStatus) GetEnding() string {
+	if x != nil {
+		return x.Ending
+	}
+	return ""
 }
 
 type AuditStatus struct {
@@ -2969,6 +2977,95 @@ func (x *PCRValuesResponse) GetDocument() []byte {
 	return nil
 }
 
+type RevokeAllKeysRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeAllKeysRequest) Reset() {
+	*x = RevokeAllKeysRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[52]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeAllKeysRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeAllKeysRequest) ProtoMessage() {}
+
+func (x *RevokeAllKeysRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[52]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeAllKeysRequest.ProtoReflect.Descriptor instead.
+func (*RevokeAllKeysRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{52}
+}
+
+type RevokeAllKeysResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Keys  []*Key                 `protobuf:"bytes,1,rep,name=keys,proto3" json:"keys,omitempty"`
+	// Versions ("binance-main 1") that an earlier sealsign sealed: a copy of their files opens in this TPM still.
+	Outside       []string `protobuf:"bytes,2,rep,name=outside,proto3" json:"outside,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RevokeAllKeysResponse) Reset() {
+	*x = RevokeAllKeysResponse{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[53]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RevokeAllKeysResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RevokeAllKeysResponse) ProtoMessage() {}
+
+func (x *RevokeAllKeysResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[53]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RevokeAllKeysResponse.ProtoReflect.Descriptor instead.
+func (*RevokeAllKeysResponse) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{53}
+}
+
+func (x *RevokeAllKeysResponse) GetKeys() []*Key {
+	if x != nil {
+		return x.Keys
+	}
+	return nil
+}
+
+func (x *RevokeAllKeysResponse) GetOutside() []string {
+	if x != nil {
+		return x.Outside
+	}
+	return nil
+}
+
 var File_sealsign_v1_admin_proto protoreflect.FileDescriptor
 
 const file_sealsign_v1_admin_proto_rawDesc = "" +
@@ -3000,11 +3097,13 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\fmanufacturer\x18\x04 \x01(\tR\fmanufacturer\x12\x1a\n" +
 	"\bfirmware\x18\x05 \x01(\tR\bfirmware\x12\x1a\n" +
 	"\bsoftware\x18\x06 \x01(\bR\bsoftware\x12\x10\n" +
-	"\x03can\x18\a \x03(\tR\x03can\"O\n" +
+	"\x03can\x18\a \x03(\tR\x03can\"g\n" +
 	"\vStoreStatus\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x1a\n" +
-	"\banchored\x18\x03 \x01(\bR\banchored\"\xd1\x01\n" +
+	"\banchored\x18\x03 \x01(\bR\banchored\x12\x16\n" +
+	"\x06ending\x18\n" +
+	" \x01(\tR\x06ending\"\xd1\x01\n" +
 	"\vAuditStatus\x12\x0e\n" +
 	"\x02ok\x18\x01 \x01(\bR\x02ok\x12\x14\n" +
 	"\x05error\x18\x02 \x01(\tR\x05error\x12\x18\n" +
@@ -3183,7 +3282,11 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x04next\x18\a \x01(\tR\x04next\"\x12\n" +
 	"\x10PCRValuesRequest\"/\n" +
 	"\x11PCRValuesResponse\x12\x1a\n" +
-	"\bdocument\x18\x01 \x01(\fR\bdocument2\xeb\r\n" +
+	"\bdocument\x18\x01 \x01(\fR\bdocument\"\x16\n" +
+	"\x14RevokeAllKeysRequest\"W\n" +
+	"\x15RevokeAllKeysResponse\x12$\n" +
+	"\x04keys\x18\x01 \x03(\v2\x10.sealsign.v1.KeyR\x04keys\x12\x18\n" +
+	"\aoutside\x18\x02 \x03(\tR\aoutside2\xc3\x0e\n" +
 	"\x05Admin\x12A\n" +
 	"\x06Status\x12\x1a.sealsign.v1.StatusRequest\x1a\x1b.sealsign.v1.StatusResponse\x12Q\n" +
 	"\bListKeys\x12!.sealsign.v1.AdminListKeysRequest\x1a\".sealsign.v1.AdminListKeysResponse\x12J\n" +
@@ -3211,7 +3314,8 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\tResetTime\x12\x1d.sealsign.v1.ResetTimeRequest\x1a\x1e.sealsign.v1.ResetTimeResponse\x12M\n" +
 	"\n" +
 	"ResealKeys\x12\x1e.sealsign.v1.ResealKeysRequest\x1a\x1f.sealsign.v1.ResealKeysResponse\x12J\n" +
-	"\tPCRValues\x12\x1d.sealsign.v1.PCRValuesRequest\x1a\x1e.sealsign.v1.PCRValuesResponseB;Z9github.com/sealsign/sealsign/proto/sealsign/v1;sealsignv1b\x06proto3"
+	"\tPCRValues\x12\x1d.sealsign.v1.PCRValuesRequest\x1a\x1e.sealsign.v1.PCRValuesResponse\x12V\n" +
+	"\rRevokeAllKeys\x12!.sealsign.v1.RevokeAllKeysRequest\x1a\".sealsign.v1.RevokeAllKeysResponseB;Z9github.com/sealsign/sealsign/proto/sealsign/v1;sealsignv1b\x06proto3"
 
 var (
 	file_sealsign_v1_admin_proto_rawDescOnce sync.Once
@@ -3225,7 +3329,7 @@ func file_sealsign_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sealsign_v1_admin_proto_rawDescData
 }
 
-var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 52)
+var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
 var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),          // 0: sealsign.v1.StatusRequest
 	(*StatusResponse)(nil),         // 1: sealsign.v1.StatusResponse
@@ -3279,88 +3383,93 @@ var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*ResealedVersion)(nil),        // 49: sealsign.v1.ResealedVersion
 	(*PCRValuesRequest)(nil),       // 50: sealsign.v1.PCRValuesRequest
 	(*PCRValuesResponse)(nil),      // 51: sealsign.v1.PCRValuesResponse
-	(*timestamppb.Timestamp)(nil),  // 52: google.protobuf.Timestamp
+	(*RevokeAllKeysRequest)(nil),   // 52: sealsign.v1.RevokeAllKeysRequest
+	(*RevokeAllKeysResponse)(nil),  // 53: sealsign.v1.RevokeAllKeysResponse
+	(*timestamppb.Timestamp)(nil),  // 54: google.protobuf.Timestamp
 }
 var file_sealsign_v1_admin_proto_depIdxs = []int32{
-	52, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	54, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: sealsign.v1.StatusResponse.config:type_name -> sealsign.v1.ConfigStatus
 	3,  // 2: sealsign.v1.StatusResponse.tpm:type_name -> sealsign.v1.TPMStatus
 	5,  // 3: sealsign.v1.StatusResponse.audit:type_name -> sealsign.v1.AuditStatus
 	6,  // 4: sealsign.v1.StatusResponse.keys:type_name -> sealsign.v1.Key
 	4,  // 5: sealsign.v1.StatusResponse.store:type_name -> sealsign.v1.StoreStatus
-	52, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
-	52, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	54, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
+	54, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
 	7,  // 8: sealsign.v1.Key.versions:type_name -> sealsign.v1.KeyVersion
-	52, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
-	52, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
-	52, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
-	52, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
-	52, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
-	52, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
+	54, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	54, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
+	54, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
+	54, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
+	54, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
+	54, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
 	8,  // 15: sealsign.v1.KeyVersion.rights:type_name -> sealsign.v1.Rights
-	52, // 16: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
-	52, // 17: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
+	54, // 16: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
+	54, // 17: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
 	6,  // 18: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
 	6,  // 19: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
 	25, // 20: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
 	6,  // 21: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
 	33, // 22: sealsign.v1.ImportersResponse.importers:type_name -> sealsign.v1.Importer
-	52, // 23: sealsign.v1.Importer.enrolled_at:type_name -> google.protobuf.Timestamp
+	54, // 23: sealsign.v1.Importer.enrolled_at:type_name -> google.protobuf.Timestamp
 	2,  // 24: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
 	44, // 25: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
-	52, // 26: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
+	54, // 26: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
 	49, // 27: sealsign.v1.ResealKeysResponse.versions:type_name -> sealsign.v1.ResealedVersion
-	0,  // 28: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
-	9,  // 29: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
-	11, // 30: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
-	13, // 31: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
-	15, // 32: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
-	17, // 33: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
-	18, // 34: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
-	19, // 35: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
-	20, // 36: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
-	23, // 37: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
-	21, // 38: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
-	27, // 39: sealsign.v1.Admin.HostKey:input_type -> sealsign.v1.HostKeyRequest
-	29, // 40: sealsign.v1.Admin.EnrollImporter:input_type -> sealsign.v1.EnrollImporterRequest
-	30, // 41: sealsign.v1.Admin.ListImporters:input_type -> sealsign.v1.ListImportersRequest
-	31, // 42: sealsign.v1.Admin.RemoveImporter:input_type -> sealsign.v1.RemoveImporterRequest
-	34, // 43: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
-	36, // 44: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
-	38, // 45: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
-	40, // 46: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
-	42, // 47: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
-	45, // 48: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
-	47, // 49: sealsign.v1.Admin.ResealKeys:input_type -> sealsign.v1.ResealKeysRequest
-	50, // 50: sealsign.v1.Admin.PCRValues:input_type -> sealsign.v1.PCRValuesRequest
-	1,  // 51: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
-	10, // 52: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
-	12, // 53: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
-	14, // 54: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
-	16, // 55: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
-	26, // 56: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
-	26, // 57: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
-	26, // 58: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
-	26, // 59: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
-	24, // 60: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
-	22, // 61: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
-	28, // 62: sealsign.v1.Admin.HostKey:output_type -> sealsign.v1.HostKeyResponse
-	32, // 63: sealsign.v1.Admin.EnrollImporter:output_type -> sealsign.v1.ImportersResponse
-	32, // 64: sealsign.v1.Admin.ListImporters:output_type -> sealsign.v1.ImportersResponse
-	32, // 65: sealsign.v1.Admin.RemoveImporter:output_type -> sealsign.v1.ImportersResponse
-	35, // 66: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
-	37, // 67: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
-	39, // 68: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
-	41, // 69: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
-	43, // 70: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
-	46, // 71: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
-	48, // 72: sealsign.v1.Admin.ResealKeys:output_type -> sealsign.v1.ResealKeysResponse
-	51, // 73: sealsign.v1.Admin.PCRValues:output_type -> sealsign.v1.PCRValuesResponse
-	51, // [51:74] is the sub-list for method output_type
-	28, // [28:51] is the sub-list for method input_type
-	28, // [28:28] is the sub-list for extension type_name
-	28, // [28:28] is the sub-list for extension extendee
-	0,  // [0:28] is the sub-list for field type_name
+	6,  // 28: sealsign.v1.RevokeAllKeysResponse.keys:type_name -> sealsign.v1.Key
+	0,  // 29: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
+	9,  // 30: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
+	11, // 31: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
+	13, // 32: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
+	15, // 33: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
+	17, // 34: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
+	18, // 35: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
+	19, // 36: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
+	20, // 37: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
+	23, // 38: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
+	21, // 39: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
+	27, // 40: sealsign.v1.Admin.HostKey:input_type -> sealsign.v1.HostKeyRequest
+	29, // 41: sealsign.v1.Admin.EnrollImporter:input_type -> sealsign.v1.EnrollImporterRequest
+	30, // 42: sealsign.v1.Admin.ListImporters:input_type -> sealsign.v1.ListImportersRequest
+	31, // 43: sealsign.v1.Admin.RemoveImporter:input_type -> sealsign.v1.RemoveImporterRequest
+	34, // 44: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
+	36, // 45: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
+	38, // 46: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
+	40, // 47: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
+	42, // 48: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
+	45, // 49: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
+	47, // 50: sealsign.v1.Admin.ResealKeys:input_type -> sealsign.v1.ResealKeysRequest
+	50, // 51: sealsign.v1.Admin.PCRValues:input_type -> sealsign.v1.PCRValuesRequest
+	52, // 52: sealsign.v1.Admin.RevokeAllKeys:input_type -> sealsign.v1.RevokeAllKeysRequest
+	1,  // 53: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
+	10, // 54: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
+	12, // 55: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
+	14, // 56: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
+	16, // 57: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
+	26, // 58: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 59: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 60: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
+	26, // 61: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
+	24, // 62: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
+	22, // 63: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
+	28, // 64: sealsign.v1.Admin.HostKey:output_type -> sealsign.v1.HostKeyResponse
+	32, // 65: sealsign.v1.Admin.EnrollImporter:output_type -> sealsign.v1.ImportersResponse
+	32, // 66: sealsign.v1.Admin.ListImporters:output_type -> sealsign.v1.ImportersResponse
+	32, // 67: sealsign.v1.Admin.RemoveImporter:output_type -> sealsign.v1.ImportersResponse
+	35, // 68: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
+	37, // 69: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
+	39, // 70: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
+	41, // 71: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
+	43, // 72: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
+	46, // 73: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
+	48, // 74: sealsign.v1.Admin.ResealKeys:output_type -> sealsign.v1.ResealKeysResponse
+	51, // 75: sealsign.v1.Admin.PCRValues:output_type -> sealsign.v1.PCRValuesResponse
+	53, // 76: sealsign.v1.Admin.RevokeAllKeys:output_type -> sealsign.v1.RevokeAllKeysResponse
+	53, // [53:77] is the sub-list for method output_type
+	29, // [29:53] is the sub-list for method input_type
+	29, // [29:29] is the sub-list for extension type_name
+	29, // [29:29] is the sub-list for extension extendee
+	0,  // [0:29] is the sub-list for field type_name
 }
 
 func init() { file_sealsign_v1_admin_proto_init() }
@@ -3375,7 +3484,7 @@ func file_sealsign_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sealsign_v1_admin_proto_rawDesc), len(file_sealsign_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   52,
+			NumMessages:   54,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

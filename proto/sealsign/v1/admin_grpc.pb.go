@@ -44,6 +44,7 @@ const (
 	Admin_ResetTime_FullMethodName      = "/sealsign.v1.Admin/ResetTime"
 	Admin_ResealKeys_FullMethodName     = "/sealsign.v1.Admin/ResealKeys"
 	Admin_PCRValues_FullMethodName      = "/sealsign.v1.Admin/PCRValues"
+	Admin_RevokeAllKeys_FullMethodName  = "/sealsign.v1.Admin/RevokeAllKeys"
 )
 
 // AdminClient is the client API for Admin service.
@@ -84,6 +85,8 @@ type AdminClient interface {
 	ResealKeys(ctx context.Context, in *ResealKeysRequest, opts ...grpc.CallOption) (*ResealKeysResponse, error)
 	// PCRValues gives what the PCRs that the config names hold now.
 	PCRValues(ctx context.Context, in *PCRValuesRequest, opts ...grpc.CallOption) (*PCRValuesResponse, error)
+	// RevokeAllKeys revokes every version of every key, and has the TPM refuse what was sealed until now.
+	RevokeAllKeys(ctx context.Context, in *RevokeAllKeysRequest, opts ...grpc.CallOption) (*RevokeAllKeysResponse, error)
 }
 
 type adminClient struct {
@@ -333,6 +336,16 @@ func (c *adminClient) PCRValues(ctx context.Context, in *PCRValuesRequest, opts 
 	return out, nil
 }
 
+func (c *adminClient) RevokeAllKeys(ctx context.Context, in *RevokeAllKeysRequest, opts ...grpc.CallOption) (*RevokeAllKeysResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RevokeAllKeysResponse)
+	err := c.cc.Invoke(ctx, Admin_RevokeAllKeys_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -371,6 +384,8 @@ type AdminServer interface {
 	ResealKeys(context.Context, *ResealKeysRequest) (*ResealKeysResponse, error)
 	// PCRValues gives what the PCRs that the config names hold now.
 	PCRValues(context.Context, *PCRValuesRequest) (*PCRValuesResponse, error)
+	// RevokeAllKeys revokes every version of every key, and has the TPM refuse what was sealed until now.
+	RevokeAllKeys(context.Context, *RevokeAllKeysRequest) (*RevokeAllKeysResponse, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -449,6 +464,9 @@ func (UnimplementedAdminServer) ResealKeys(context.Context, *ResealKeysRequest) 
 }
 func (UnimplementedAdminServer) PCRValues(context.Context, *PCRValuesRequest) (*PCRValuesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method PCRValues not implemented")
+}
+func (UnimplementedAdminServer) RevokeAllKeys(context.Context, *RevokeAllKeysRequest) (*RevokeAllKeysResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RevokeAllKeys not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -878,6 +896,24 @@ func _Admin_PCRValues_Handler(srv interface{}, ctx context.Context, dec func(int
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_RevokeAllKeys_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RevokeAllKeysRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).RevokeAllKeys(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_RevokeAllKeys_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).RevokeAllKeys(ctx, req.(*RevokeAllKeysRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -972,6 +1008,10 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "PCRValues",
 			Handler:    _Admin_PCRValues_Handler,
+		},
+		{
+			MethodName: "RevokeAllKeys",
+			Handler:    _Admin_RevokeAllKeys_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
