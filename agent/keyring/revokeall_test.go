@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/internal/tpmtest"
 	"github.com/sealsign/sealsign/tpm"
@@ -143,7 +145,24 @@ func TestRevokeAllWhileTheTPMIsGone(t *testing.T) {
 	}
 }
 
-// A TPM that was never there in this process is told later, too.
+// A TPM that comes to the process that has revoked is told, too.
+func TestRevokeAllAndThenTheTPMComes(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(everyProtection()...)
+	importEvery(t, r)
+	r.Close()
+	copied, device := p.image(), p.device
+	p.device = nil
+	r = p.open(everyProtection()...)
+	_, err := r.RevokeAll(t.Context())
+	refused(t, err, fault.TPMUnavailable, "")
+	r.SetTPM(device)
+	p.clock.add(retryLoad)
+	must(t, r.Anchored())
+	opensNothing(t, device, copied)
+}
+
+// And so is one that was never there in this process.
 func TestRevokeAllBeforeTheTPMHasCome(t *testing.T) {
 	p := newPlace(t)
 	r := p.open(everyProtection()...)
@@ -228,6 +247,47 @@ func TestVersionsOutsideTheEpoch(t *testing.T) {
 	if !slices.Equal(outside, []string{"main 1"}) {
 		t.Errorf("outside of the epoch: %v", outside)
 	}
+}
+
+// hooked is a TPM that something happens to as it gets a command.
+type hooked struct {
+	tpm.Transport
+	before func(tpm2.TPMCC)
+}
+
+func (h hooked) Send(command []byte) ([]byte, error) {
+	h.before(tpm2.TPMCC(binary.BigEndian.Uint32(command[6:])))
+	return h.Transport.Send(command)
+}
+
+// Everything is revoked while the next parent is being made: that doesn't take back the
+// end of the epoch before it.
+func TestRevokeAllAgainstANewParent(t *testing.T) {
+	o, creating := tpmtest.Simulator(t), func() {}
+	plain := o.Dial
+	o.Dial = func() (tpm.Transport, error) {
+		transport, err := plain()
+		return hooked{transport, func(code tpm2.TPMCC) {
+			if code == tpm2.TPMCCCreate {
+				creating()
+			}
+		}}, err
+	}
+	p := &place{t: t, dir: newDir(t), device: openTPM(t, o), clock: newPlaceClock()}
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	copied, before := p.image(), r.epoch
+	r.epoch = nil // the manifest's was lost
+	creating = func() {
+		r.mu.Lock()
+		r.epoch = before
+		r.mu.Unlock()
+		r.revokeAll()
+		creating = func() {}
+	}
+	mustImport(t, r, "main", "beta")
+	signsWith(t, r, "main", "beta")
+	opensNothing(t, p.device, copied)
 }
 
 // An import that is under way while everything is revoked doesn't survive it.
