@@ -2,6 +2,10 @@ package tpm_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -43,6 +47,12 @@ var conformance = []struct {
 	{"a parent", testParent},
 	{"a changed parent is refused", testChangedParent},
 	{"an epoch that has ended", testEpoch},
+	{"PCRs that a P-256 key approves", func(t *testing.T, o tpm.Options) {
+		testAuthority(t, o, must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader)))
+	}},
+	{"PCRs that an RSA key approves", func(t *testing.T, o tpm.Options) {
+		testAuthority(t, o, must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048)))
+	}},
 	{"an epoch whose counter is gone", testEpochGone},
 	{"many callers, some of them impatient", testImpatient},
 }

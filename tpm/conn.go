@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/go-tpm/tpm2"
@@ -38,6 +39,9 @@ type conn struct {
 	loaded []loadedKey                  // the least recently used first
 	parent *loadedParent                // nil: none is loaded
 	slots  int                          // how many of these may be loaded at once
+
+	approvals *atomic.Pointer[[]*Approval]
+	tickets   map[*Approval]tpm2.TPMTTKVerified
 
 	maxInput, maxNV int // bytes that one command takes of a message, of NV data
 }

@@ -33,6 +33,9 @@ type Options struct {
 	AllowSoftware bool
 	// PCRs (of the SHA-256 bank) that what is sealed from now on is bound to.
 	PCRs []int
+	// Authority approves values of PCRs: a parent is bound to it then, and what is sealed
+	// to no value. Nil: there is none.
+	Authority *Authority
 	// SRKName is the Name of the storage root key that everything was sealed
 	// under. Nil accepts what there is, and SRKName of the Device tells it.
 	SRKName []byte
@@ -98,6 +101,8 @@ type Device struct {
 	pause time.Duration // how long it waits before it opens the TPM again
 
 	counting sync.Mutex // held while a counter is incremented
+
+	approvals atomic.Pointer[[]*Approval]
 
 	ctx     context.Context // ended by Close, ends the queue
 	stop    context.CancelFunc
@@ -187,6 +192,7 @@ func (d *Device) connectOnce() (_ *conn, err error) {
 			return nil, errSoftware(info)
 		}
 	}
+	c.approvals = &d.approvals
 	c.maxInput, c.maxNV = min(info.MaxInput, maxChunk), min(info.MaxNV, maxChunk)
 	srk, err := c.openSRK(d.srkName, d.opts.OwnerAuth)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/sealsign/sealsign/internal/fault"
@@ -22,11 +24,14 @@ import (
 // The policy is asked at each load, in a session of its own: one that was satisfied
 // before an increment would still be taken after it.
 type Parent struct {
-	index   tpm2.TPMHandle // the NV index of the epoch
-	epoch   uint64
-	public  []byte // TPMT_PUBLIC
-	private []byte // the TPM2B_PRIVATE's content
-	area    tpm2.TPMTPublic
+	index tpm2.TPMHandle // the NV index of the epoch
+	epoch uint64
+	// authority, where it isn't nil, has to have approved the PCRs for the host hostID.
+	authority *Authority
+	hostID    string
+	public    []byte // TPMT_PUBLIC
+	private   []byte // the TPM2B_PRIVATE's content
+	area      tpm2.TPMTPublic
 }
 
 // ErrEpochEnded is the cause of the refusal to load what is under a parent whose epoch
@@ -72,6 +77,9 @@ func (d *Device) newParent(ctx context.Context, index tpm2.TPMHandle, before *Pa
 			return err
 		}
 		made := &Parent{index: index, epoch: now}
+		if d.opts.Authority != nil {
+			made.authority, made.hostID = d.opts.Authority, d.HostID()
+		}
 		policy, err := made.policy()
 		if err != nil {
 			return err
@@ -115,14 +123,29 @@ func (p *Parent) policy() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	if p.authority != nil { // first: it replaces all that was asked for before
+		if err := p.authorization().Update(calculator); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.policyNV(0).Update(calculator); err != nil {
 		return nil, err
 	}
 	return calculator.Hash().Digest, nil
 }
 
-// satisfy shows in a policy session that the epoch goes on.
+// satisfy meets the policy in a session.
 func (p *Parent) satisfy(c *conn, s *session) error {
+	if p.authority != nil {
+		if err := c.authorize(p, s); err != nil {
+			return err
+		}
+	}
+	return p.inEpoch(c, s)
+}
+
+// inEpoch shows in a policy session that the epoch goes on.
+func (p *Parent) inEpoch(c *conn, s *session) error {
 	_, err := p.policyNV(s.handle).Execute(c)
 	switch {
 	case errors.Is(err, tpm2.TPMRCPolicy):
@@ -194,9 +217,14 @@ func (c *conn) unplaceParent() {
 	}
 }
 
-// InForce tells whether the parent's epoch goes on. KEY_DAMAGED: the parent is another
-// TPM's.
+// InForce tells whether new things are to be made under the parent: its epoch goes on,
+// and its authority is the one of Options. KEY_DAMAGED: the parent is another TPM's.
 func (d *Device) InForce(ctx context.Context, p *Parent) (bool, error) {
+	on, err := d.goesOn(ctx, p)
+	return on && p.authority.same(d.opts.Authority), err
+}
+
+func (d *Device) goesOn(ctx context.Context, p *Parent) (bool, error) {
 	var now uint64
 	err := d.do(ctx, "reading the host epoch", func(c *conn) (err error) {
 		if err = c.placeParent(p); err == nil {
@@ -216,7 +244,7 @@ func (d *Device) InForce(ctx context.Context, p *Parent) (bool, error) {
 func (d *Device) EndEpoch(ctx context.Context, p *Parent) error {
 	d.counting.Lock()
 	defer d.counting.Unlock()
-	on, err := d.InForce(ctx, p)
+	on, err := d.goesOn(ctx, p)
 	switch {
 	case errors.Is(err, fault.KeyDamaged):
 		return nil
@@ -229,7 +257,7 @@ func (d *Device) EndEpoch(ctx context.Context, p *Parent) error {
 		if _, lost := errors.AsType[lostAnswer](incremented); incremented != nil && !lost {
 			return incremented
 		}
-		if on, err = d.InForce(ctx, p); err != nil {
+		if on, err = d.goesOn(ctx, p); err != nil {
 			return err
 		} else if on {
 			return incremented
@@ -238,24 +266,37 @@ func (d *Device) EndEpoch(ctx context.Context, p *Parent) error {
 	return d.do(ctx, "seeing that the host epoch has ended", func(c *conn) error {
 		c.unplaceParent()
 		c.evict(c.slots)
-		_, err := c.create(p, sealedTemplate(nil), nil, make([]byte, 1))
-		switch {
-		case err == nil:
-			return fault.New(fault.TPMUnavailable, "the TPM takes a parent whose epoch has ended").
-				WithHint("check the TPM's firmware for updates, and delete every key at its venue")
-		case errors.Is(err, ErrEpochEnded), errors.Is(err, tpm2.TPMRCPolicyFail):
+		s, err := c.startUnsalted(tpm2.TPMSEPolicy, tpm2.TPMRHNull, nil)
+		if err != nil {
+			return err
+		}
+		defer c.end(s)
+		err = p.inEpoch(c, s)
+		if errors.Is(err, ErrEpochEnded) {
 			return nil
+		}
+		if _, other := c.epoch(p.index); errors.Is(other, errNVInUse) { // which no policy here is met with
+			return nil
+		}
+		if err == nil {
+			err = fault.New(fault.TPMUnavailable, "the TPM takes a parent whose epoch has ended").
+				WithHint("check the TPM's firmware for updates, and delete every key at its venue")
 		}
 		return err
 	})
 }
 
-// Marshal gives the DER of a [KeyFile] whose policy is one TPM2_PolicyNV: the index, the
-// operand, the offset and the operation of its parameters.
+// Marshal gives the DER of a [KeyFile] whose policy is TPM2_PolicyAuthorize, where there
+// is an authority, with its public area and the policyRef, and TPM2_PolicyNV, with the
+// index, the operand, the offset and the operation.
 func (p *Parent) Marshal() []byte {
 	f := &KeyFile{emptyAuth: true, public: p.public, private: p.private}
 	return marshalKeyFile(oidLoadable, f, nil, func(b *cryptobyte.Builder) {
 		b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			if p.authority != nil {
+				addStep(b, tpm2.TPMCCPolicyAuthorize, slices.Concat(
+					tpm2.Marshal(tpm2.New2B(p.authority.area)), tpm2.Marshal(tpm2.TPM2BDigest{Buffer: policyRef(p.hostID)})))
+			}
 			addStep(b, tpm2.TPMCCPolicyNV, p.parameters())
 		})
 	})
@@ -287,18 +328,17 @@ func parseParent(der []byte) (*Parent, error) {
 	}
 	public, ok := unsize(parts.public)
 	private, ok2 := unsize(parts.private)
-	var steps, parameters, operand cryptobyte.String
-	var index uint32
-	if !ok || !ok2 || !parts.policy.ReadASN1(&steps, asn1.SEQUENCE) || !readStep(&steps, tpm2.TPMCCPolicyNV, &parameters) ||
-		!parameters.ReadUint32(&index) || !parameters.ReadUint16LengthPrefixed(&operand) || len(operand) != counterSize {
-		return nil, fmt.Errorf("its policy isn't one of the host epoch")
+	var steps cryptobyte.String
+	if !ok || !ok2 || !parts.policy.ReadASN1(&steps, asn1.SEQUENCE) {
+		return nil, errEpochPolicy
 	}
 	f, err := newKeyFile(public, private)
 	if err != nil {
 		return nil, err
 	}
-	p := &Parent{
-		index: tpm2.TPMHandle(index), epoch: binary.BigEndian.Uint64(operand), public: f.public, private: f.private, area: f.area,
+	p := &Parent{public: f.public, private: f.private, area: f.area}
+	if err := p.readPolicy(steps); err != nil {
+		return nil, err
 	}
 	policy, err := p.policy()
 	if err != nil {
@@ -310,4 +350,30 @@ func parseParent(der []byte) (*Parent, error) {
 		return nil, fmt.Errorf("it isn't as sealsign makes one")
 	}
 	return p, nil
+}
+
+var errEpochPolicy = errors.New("its policy isn't one of the host epoch")
+
+// readPolicy reads what Marshal writes of the policy.
+func (p *Parent) readPolicy(steps cryptobyte.String) error {
+	var parameters, operand cryptobyte.String
+	var index uint32
+	if with := steps; readStep(&with, tpm2.TPMCCPolicyAuthorize, &parameters) {
+		var public, ref cryptobyte.String
+		if !parameters.ReadUint16LengthPrefixed(&public) || !parameters.ReadUint16LengthPrefixed(&ref) {
+			return errEpochPolicy
+		}
+		var err error
+		if p.authority, err = parseAuthority(public); err != nil {
+			return err
+		}
+		p.hostID = strings.TrimPrefix(string(ref), refPrefix)
+		steps = with
+	}
+	if !readStep(&steps, tpm2.TPMCCPolicyNV, &parameters) || !parameters.ReadUint32(&index) ||
+		!parameters.ReadUint16LengthPrefixed(&operand) || len(operand) != counterSize {
+		return errEpochPolicy
+	}
+	p.index, p.epoch = tpm2.TPMHandle(index), binary.BigEndian.Uint64(operand)
+	return nil
 }

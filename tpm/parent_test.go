@@ -2,10 +2,12 @@ package tpm_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"encoding/pem"
 	"io"
 	"maps"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -101,36 +103,71 @@ func TestCommandsUnderAParent(t *testing.T) {
 	check("signing", map[tpm2.TPMCC]int{tpm2.TPMCCHMAC: 1})
 }
 
+// parentFiles are parents as a TPM made them, by their names.
+func parentFiles(t testing.TB) map[string][]byte {
+	t.Helper()
+	files := make(map[string][]byte)
+	for _, name := range []string{"epoch", "authority"} {
+		block, rest := pem.Decode(must[[]byte](t)(os.ReadFile("testdata/parents/" + name + ".pem")))
+		if block == nil || len(rest) > 0 {
+			t.Fatalf("%s is no PEM file", name)
+		}
+		files[name] = block.Bytes
+	}
+	return files
+}
+
 // A parent as it is kept is read by what comes after.
-func TestParentFile(t *testing.T) {
-	block, rest := pem.Decode(must[[]byte](t)(os.ReadFile("testdata/parents/epoch.pem")))
-	if block == nil || len(rest) > 0 {
-		t.Fatal("testdata/parents/epoch.pem is no PEM file")
+func TestParentFiles(t *testing.T) {
+	for name, der := range parentFiles(t) {
+		p := must[*tpm.Parent](t)(tpm.ParseParent(der))
+		if p.Epoch() != 1 || !bytes.Equal(p.Marshal(), der) {
+			t.Errorf("%s is read as another, of epoch %d", name, p.Epoch())
+		}
+		_, err := tpm.ParseKeyFile(der)
+		wants(t, err, fault.KeyDamaged)
+		for n := range der {
+			if _, err := tpm.ParseParent(der[:n]); err == nil {
+				t.Errorf("%s is taken when cut to %d of %d bytes", name, n, len(der))
+			}
+		}
+		for i := range der {
+			changed := bytes.Clone(der)
+			changed[i] ^= 1
+			if q, err := tpm.ParseParent(changed); err == nil && !bytes.Equal(q.Marshal(), changed) {
+				t.Errorf("%s with byte %d changed is read as another", name, i)
+			}
+		}
 	}
-	p := must[*tpm.Parent](t)(tpm.ParseParent(block.Bytes))
-	if p.Epoch() != 1 || !bytes.Equal(p.Marshal(), block.Bytes) {
-		t.Errorf("it is read as another, of epoch %d", p.Epoch())
-	}
-	_, err := tpm.ParseKeyFile(block.Bytes)
-	wants(t, err, fault.KeyDamaged)
 	for name, der := range keyFiles(t) {
 		if _, err := tpm.ParseParent(der); err == nil {
 			t.Errorf("%s is taken for a parent", name)
 		}
 	}
-	for n := range block.Bytes {
-		if _, err := tpm.ParseParent(block.Bytes[:n]); err == nil {
-			t.Errorf("it is taken when cut to %d of %d bytes", n, len(block.Bytes))
-		}
-	}
 }
 
 func FuzzParent(f *testing.F) {
-	block, _ := pem.Decode(must[[]byte](f)(os.ReadFile("testdata/parents/epoch.pem")))
-	f.Add(block.Bytes)
+	for _, der := range parentFiles(f) {
+		f.Add(der)
+	}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		if p, err := tpm.ParseParent(der); err == nil && !bytes.Equal(p.Marshal(), der) {
 			t.Errorf("%x is written as %x", der, p.Marshal())
+		}
+	})
+}
+
+// FuzzApproval: what is read can be written, and says the same.
+func FuzzApproval(f *testing.F) {
+	f.Add([]byte(`{"host_id":"0123456789abcdef012345","pcrs":{"7":"` + strings.Repeat("ab", 32) + `"},"signature":"MAA="}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := tpm.ParseApproval(data)
+		if err != nil {
+			return
+		}
+		again := must[*tpm.Approval](t)(tpm.ParseApproval(must[[]byte](t)(json.Marshal(a))))
+		if !bytes.Equal(must[[]byte](t)(a.ToSign()), must[[]byte](t)(again.ToSign())) {
+			t.Errorf("%s approves something else when written again", data)
 		}
 	})
 }

@@ -22,6 +22,15 @@ type PCRValue [sha256.Size]byte
 // MarshalText gives 64 hex digits.
 func (v PCRValue) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, v[:]), nil }
 
+// UnmarshalText reads them.
+func (v *PCRValue) UnmarshalText(text []byte) error {
+	if len(text) != hex.EncodedLen(len(v)) {
+		return errors.New("it is not 64 hex digits")
+	}
+	_, err := hex.Decode(v[:], text)
+	return err
+}
+
 func (v PCRValue) String() string { return hex.EncodeToString(v[:]) }
 
 // PCRs are values of PCRs of the SHA-256 bank, by their numbers: what they hold, or
@@ -144,8 +153,17 @@ func (d *Device) ReadPCRs(ctx context.Context, which []int) (values PCRs, err er
 	return values, nil
 }
 
-// BoundPCRs reads the PCRs of Options, which what is sealed now is bound to.
-func (d *Device) BoundPCRs(ctx context.Context) (PCRs, error) { return d.ReadPCRs(ctx, d.opts.PCRs) }
+// BoundPCRs reads the PCRs whose values what is sealed now is bound to.
+func (d *Device) BoundPCRs(ctx context.Context) (PCRs, error) { return d.ReadPCRs(ctx, d.boundTo()) }
+
+// boundTo are the PCRs of Options, unless an authority approves their values: then its
+// parent is bound to that, and nothing to a value.
+func (d *Device) boundTo() []int {
+	if d.opts.Authority != nil {
+		return nil
+	}
+	return d.opts.PCRs
+}
 
 // Sealed tells whether it is a secret to unseal, and not a key.
 func (f *KeyFile) Sealed() bool { return f.sealed }

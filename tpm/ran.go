@@ -27,12 +27,14 @@ var commandNames = map[tpm2.TPMCC]string{
 	tpm2.TPMCCHashSequenceStart:  "TPM2_HashSequenceStart",
 	tpm2.TPMCCImport:             "TPM2_Import",
 	tpm2.TPMCCLoad:               "TPM2_Load",
+	tpm2.TPMCCLoadExternal:       "TPM2_LoadExternal",
 	tpm2.TPMCCNVDefineSpace:      "TPM2_NV_DefineSpace",
 	tpm2.TPMCCNVIncrement:        "TPM2_NV_Increment",
 	tpm2.TPMCCNVRead:             "TPM2_NV_Read",
 	tpm2.TPMCCNVReadPublic:       "TPM2_NV_ReadPublic",
 	tpm2.TPMCCNVWrite:            "TPM2_NV_Write",
 	tpm2.TPMCCPCRRead:            "TPM2_PCR_Read",
+	tpm2.TPMCCPolicyAuthorize:    "TPM2_PolicyAuthorize",
 	tpm2.TPMCCPolicyNV:           "TPM2_PolicyNV",
 	tpm2.TPMCCPolicyPCR:          "TPM2_PolicyPCR",
 	tpm2.TPMCCPolicySecret:       "TPM2_PolicySecret",
@@ -43,6 +45,7 @@ var commandNames = map[tpm2.TPMCC]string{
 	tpm2.TPMCCStartAuthSession:   "TPM2_StartAuthSession",
 	tpm2.TPMCCTestParms:          "TPM2_TestParms",
 	tpm2.TPMCCUnseal:             "TPM2_Unseal",
+	tpm2.TPMCCVerifySignature:    "TPM2_VerifySignature",
 }
 
 func commandName(command []byte) string {

@@ -15,7 +15,7 @@ const MaxSeal = 128
 // Seal gives secret to the TPM, which returns it from the key file alone, on
 // this machine alone, while parent can be used, and with the PCRs of Options as they are now.
 func (d *Device) Seal(ctx context.Context, parent *Parent, secret []byte) (*KeyFile, error) {
-	return d.seal(ctx, parent, secret, func(c *conn) (PCRs, error) { return c.needPCRs(d.opts.PCRs) })
+	return d.seal(ctx, parent, secret, func(c *conn) (PCRs, error) { return c.needPCRs(d.boundTo()) })
 }
 
 // SealTo is Seal with PCRs that have these values; without any, the secret opens
