@@ -191,6 +191,11 @@ func (a *Agent) connectTPM(ctx context.Context, c *config.Config, adopt bool) (e
 	opts := tpm.Options{
 		Device: c.TPM.Device, AllowSoftware: c.TPM.AllowSoftware, PCRs: c.TPM.PCRs, NVBase: c.TPM.NVBase, Dial: a.opts.TPM, Log: a.logger, Ran: a.metrics.Ran,
 	}
+	if key := c.TPM.PCRAuthority; key != nil {
+		if opts.Authority, err = tpm.NewAuthority(key); err != nil {
+			return err
+		}
+	}
 	if known != nil {
 		opts.SRKName = known.SRKName
 	}
@@ -217,6 +222,11 @@ func (a *Agent) connectTPM(ctx context.Context, c *config.Config, adopt bool) (e
 		return errors.Join(err, device.Close())
 	}
 	a.log.SetSigner(signer.public, signer.sign)
+	approvals, err := readApprovals(c.Agent.StateDir)
+	if err != nil {
+		a.logger.Error("approvals of PCRs can't be read", "error", err) // what needs them says so, too
+	}
+	device.SetApprovals(approvals)
 	a.ring.SetTPM(device)
 	a.signer.Store(signer)
 	a.device.Store(device)
@@ -322,6 +332,7 @@ func restartNeeded(old, edited *config.Config) error {
 		"tpm.allow_software": old.TPM.AllowSoftware == edited.TPM.AllowSoftware,
 		"tpm.nv_base":        old.TPM.NVBase == edited.TPM.NVBase,
 		"tpm.pcrs":           slices.Equal(old.TPM.PCRs, edited.TPM.PCRs),
+		"tpm.pcr_authority":  sameKey(old.TPM.PCRAuthority, edited.TPM.PCRAuthority),
 		"audit.sync":         old.Audit.Sync == edited.Audit.Sync,
 		"audit.checkpoint":   old.Audit.Checkpoint == edited.Audit.Checkpoint,
 		"audit.segment":      old.Audit.Segment == edited.Audit.Segment,

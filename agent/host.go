@@ -84,18 +84,23 @@ func (h *host) write(dir string) error {
 	if err != nil {
 		return err
 	}
-	file, err := os.CreateTemp(dir, hostFile+".new-*")
+	return replaceFile(dir, hostFile, append(data, '\n'))
+}
+
+// replaceFile writes a file of its owner's alone, whole or not at all.
+func replaceFile(dir, name string, data []byte) error {
+	file, err := os.CreateTemp(dir, name+".new-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(file.Name())
-	if _, err := file.Write(append(data, '\n')); err != nil {
+	if _, err := file.Write(data); err != nil {
 		return errors.Join(err, file.Close())
 	}
 	if err := errors.Join(file.Sync(), file.Close()); err != nil {
 		return err
 	}
-	if err := os.Rename(file.Name(), filepath.Join(dir, hostFile)); err != nil {
+	if err := os.Rename(file.Name(), filepath.Join(dir, name)); err != nil {
 		return err
 	}
 	folder, err := os.Open(dir)

@@ -285,13 +285,17 @@ func (a *Agent) examineTPM(ctx context.Context, d *diagnosis) {
 	if info.LockedOut {
 		d.add("tpm", Warning, "it is in lockout: no use of sealsign's keys counts there, but others' may be refused", fmt.Sprintf("one try is forgotten every %d s; tpm2_dictionarylockout --clear-lockout", info.LockoutInterval))
 	}
-	for _, pcr := range a.setup.Load().config.TPM.PCRs {
+	settings := &a.setup.Load().config.TPM
+	for _, pcr := range settings.PCRs {
 		if value, known := info.PCRs[pcr]; known {
 			d.add("tpm", Fine, fmt.Sprintf("PCR %d, which new versions are bound to, is %s", pcr, value), "")
 		} else {
 			d.add("tpm", Problem, fmt.Sprintf("it has no SHA-256 value of PCR %d, which new versions are to be bound to", pcr),
 				"leave pcrs empty under [tpm], or enable the SHA-256 bank in the firmware")
 		}
+	}
+	if settings.PCRAuthority != nil {
+		d.check("tpm", device.Approved(ctx), "the PCRs have values that the authority approved", "sealsign pcr show")
 	}
 }
 

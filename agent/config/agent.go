@@ -58,6 +58,7 @@ func (l *loader) tpm(s *section) {
 	}
 	t.AllowSoftware = s.flag("allow_software")
 	t.PCRs = s.pcrs("pcrs")
+	t.PCRAuthority = s.authority("pcr_authority")
 	t.NVBase = s.nvBase("nv_base")
 	s.done("a setting of the TPM")
 }

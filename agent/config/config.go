@@ -7,6 +7,7 @@ package config
 
 import (
 	"cmp"
+	"crypto"
 	"crypto/x509"
 	"fmt"
 	"reflect"
@@ -54,8 +55,9 @@ type Agent struct {
 type TPM struct {
 	Device        string // a path, "unix:PATH", "tcp:HOST:PORT" or "simulator"
 	AllowSoftware bool
-	PCRs          []int  // ascending
-	NVBase        uint32 // of the NV indexes that the agent may use; 0: the usual
+	PCRs          []int            // ascending
+	PCRAuthority  crypto.PublicKey // approves values of PCRs: P-256 or RSA-2048; nil: none does
+	NVBase        uint32           // of the NV indexes that the agent may use; 0: the usual
 }
 
 // Audit is [audit].

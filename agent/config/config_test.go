@@ -63,7 +63,7 @@ func testCase(t *testing.T, source string) (path string, problems []expected, wa
 			}
 		}
 	}
-	for _, name := range []string{"ca.pem", "key.pem", "ops.pub"} {
+	for _, name := range []string{"authority.pem", "ca.pem", "key.pem", "ops.pub"} {
 		put(filepath.Join("testdata", name), filepath.Join(dir, name))
 	}
 	path = filepath.Join(dir, "sealsign.toml")

@@ -106,8 +106,8 @@ func (s *section) protection(k *Key, algorithmAt place) {
 		s.problem(at, "a key of %s with %s can't be %s; it can be %s", k.Venue.Name(), k.Algorithm, k.Protection, list(possible))
 		return
 	}
-	if k.Protection != Sealed && len(s.config.TPM.PCRs) > 0 {
-		s.problem(at, "a key that is %s can't be bound to tpm.pcrs in this version of sealsign; it can be %s, or tpm.pcrs empty", k.Protection, Sealed)
+	if t := &s.config.TPM; k.Protection != Sealed && len(t.PCRs) > 0 && t.PCRAuthority == nil && !s.elsewhere {
+		s.problem(at, "a key that is %s can't be bound to the values of tpm.pcrs, only to an authority's word for them: name one in tpm.pcr_authority, or leave tpm.pcrs empty", k.Protection)
 	}
 }
 

@@ -90,8 +90,9 @@ func TestValues(t *testing.T) {
 // The digest is what an auditor can work out with sha256sum alone.
 func TestDigestIsThatOfSha256sum(t *testing.T) {
 	for source, files := range map[string]string{
-		"split":     "sealsign.toml conf.d/*.toml",
-		"full.toml": "sealsign.toml ca.pem ops.pub",
+		"split":          "sealsign.toml conf.d/*.toml",
+		"full.toml":      "sealsign.toml ca.pem ops.pub",
+		"authority.toml": "sealsign.toml authority.pem",
 	} {
 		c, path := load(t, source)
 		cmd := exec.Command("sh", "-c", "sha256sum "+files+" | sha256sum")

@@ -162,6 +162,17 @@ func (r *Ring) SetTPM(device *tpm.Device) {
 	r.triedAt = time.Time{} // what was missing may be there now
 }
 
+// Unlock has keys that PCRs locked tried again at once: other values were approved.
+func (r *Ring) Unlock() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, k := range r.keys {
+		if k.problem != nil && k.problem.Reason == fault.KeyLocked {
+			k.problem = nil
+		}
+	}
+}
+
 // tpm is the TPM, or why there is none.
 func (r *Ring) tpm() (*tpm.Device, error) {
 	device := r.device.Load()

@@ -50,7 +50,7 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.`,
 	root.AddCommand(
 		a.statusCommand(), a.doctorCommand(), a.venuesCommand(), a.configCommand(),
 		a.keyCommand(), a.storeCommand(), a.backupCommand(), a.restoreCommand(),
-		a.hostKeyCommand(), a.importerCommand(),
+		a.hostKeyCommand(), a.importerCommand(), a.pcrCommand(),
 		a.signCommand(), a.requestCommand(), a.loginCommand(),
 		a.policyCommand(), a.auditCommand(),
 		a.completionCommand(), a.versionCommand(), a.manCommand(),

@@ -27,7 +27,7 @@ func TestTheCommandsAreTheContracts(t *testing.T) {
 		"audit checkpoint", "audit public-key", "audit tail", "audit verify", "backup", "completion", "config check", "doctor",
 		"host-key", "importer enroll", "importer list", "importer remove",
 		"key generate", "key import", "key list", "key public", "key rebind", "key reseal", "key resume", "key revoke", "key rotate", "key show",
-		"key suspend", "key wrap", "login", "policy test", "request", "restore", "sign", "status", "store recover", "venues", "version",
+		"key suspend", "key wrap", "login", "pcr approve", "pcr install", "pcr show", "policy test", "request", "restore", "sign", "status", "store recover", "venues", "version",
 	}
 	var got []string
 	walk(testRoot(), func(cmd *cobra.Command) {

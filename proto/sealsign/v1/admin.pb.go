@@ -3066,6 +3066,170 @@ func (x *RevokeAllKeysResponse) GetOutside() []string {
 	return nil
 }
 
+type ShowPCRsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ShowPCRsRequest) Reset() {
+	*x = ShowPCRsRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[54]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ShowPCRsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ShowPCRsRequest) ProtoMessage() {}
+
+func (x *ShowPCRsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[54]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ShowPCRsRequest.ProtoReflect.Descriptor instead.
+func (*ShowPCRsRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{54}
+}
+
+type InstallApprovalRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Approval      []byte                 `protobuf:"bytes,1,opt,name=approval,proto3" json:"approval,omitempty"` // JSON, as `sealsign pcr approve` prints it
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *InstallApprovalRequest) Reset() {
+	*x = InstallApprovalRequest{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[55]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *InstallApprovalRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*InstallApprovalRequest) ProtoMessage() {}
+
+func (x *InstallApprovalRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[55]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use InstallApprovalRequest.ProtoReflect.Descriptor instead.
+func (*InstallApprovalRequest) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{55}
+}
+
+func (x *InstallApprovalRequest) GetApproval() []byte {
+	if x != nil {
+		return x.Approval
+	}
+	return nil
+}
+
+type PCRState struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Host          string                 `protobuf:"bytes,1,opt,name=host,proto3" json:"host,omitempty"`
+	HostId        string                 `protobuf:"bytes,2,opt,name=host_id,json=hostId,proto3" json:"host_id,omitempty"`                                                          // whose approvals count here: hex
+	Pcrs          map[uint32]string      `protobuf:"bytes,3,rep,name=pcrs,proto3" json:"pcrs,omitempty" protobuf_key:"varint,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"` // those that the config names, SHA-256 bank, hex
+	Authority     bool                   `protobuf:"varint,4,opt,name=authority,proto3" json:"authority,omitempty"`                                                                 // the config names one
+	Problem       string                 `protobuf:"bytes,5,opt,name=problem,proto3" json:"problem,omitempty"`                                                                      // why the values aren't approved; empty: they are
+	Next          string                 `protobuf:"bytes,6,opt,name=next,proto3" json:"next,omitempty"`                                                                            // the next step, then
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PCRState) Reset() {
+	*x = PCRState{}
+	mi := &file_sealsign_v1_admin_proto_msgTypes[56]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PCRState) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PCRState) ProtoMessage() {}
+
+func (x *PCRState) ProtoReflect() protoreflect.Message {
+	mi := &file_sealsign_v1_admin_proto_msgTypes[56]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PCRState.ProtoReflect.Descriptor instead.
+func (*PCRState) Descriptor() ([]byte, []int) {
+	return file_sealsign_v1_admin_proto_rawDescGZIP(), []int{56}
+}
+
+func (x *PCRState) GetHost() string {
+	if x != nil {
+		return x.Host
+	}
+	return ""
+}
+
+func (x *PCRState) GetHostId() string {
+	if x != nil {
+		return x.HostId
+	}
+	return ""
+}
+
+func (x *PCRState) GetPcrs() map[uint32]string {
+	if x != nil {
+		return x.Pcrs
+	}
+	return nil
+}
+
+func (x *PCRState) GetAuthority() bool {
+	if x != nil {
+		return x.Authority
+	}
+	return false
+}
+
+func (x *PCRState) GetProblem() string {
+	if x != nil {
+		return x.Problem
+	}
+	return ""
+}
+
+func (x *PCRState) GetNext() string {
+	if x != nil {
+		return x.Next
+	}
+	return ""
+}
+
 var File_sealsign_v1_admin_proto protoreflect.FileDescriptor
 
 const file_sealsign_v1_admin_proto_rawDesc = "" +
@@ -3286,7 +3450,20 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\x14RevokeAllKeysRequest\"W\n" +
 	"\x15RevokeAllKeysResponse\x12$\n" +
 	"\x04keys\x18\x01 \x03(\v2\x10.sealsign.v1.KeyR\x04keys\x12\x18\n" +
-	"\aoutside\x18\x02 \x03(\tR\aoutside2\xc3\x0e\n" +
+	"\aoutside\x18\x02 \x03(\tR\aoutside\"\x11\n" +
+	"\x0fShowPCRsRequest\"4\n" +
+	"\x16InstallApprovalRequest\x12\x1a\n" +
+	"\bapproval\x18\x01 \x01(\fR\bapproval\"\xf1\x01\n" +
+	"\bPCRState\x12\x12\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\x12\x17\n" +
+	"\ahost_id\x18\x02 \x01(\tR\x06hostId\x123\n" +
+	"\x04pcrs\x18\x03 \x03(\v2\x1f.sealsign.v1.PCRState.PcrsEntryR\x04pcrs\x12\x1c\n" +
+	"\tauthority\x18\x04 \x01(\bR\tauthority\x12\x18\n" +
+	"\aproblem\x18\x05 \x01(\tR\aproblem\x12\x12\n" +
+	"\x04next\x18\x06 \x01(\tR\x04next\x1a7\n" +
+	"\tPcrsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\rR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x012\xd3\x0f\n" +
 	"\x05Admin\x12A\n" +
 	"\x06Status\x12\x1a.sealsign.v1.StatusRequest\x1a\x1b.sealsign.v1.StatusResponse\x12Q\n" +
 	"\bListKeys\x12!.sealsign.v1.AdminListKeysRequest\x1a\".sealsign.v1.AdminListKeysResponse\x12J\n" +
@@ -3315,7 +3492,9 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\n" +
 	"ResealKeys\x12\x1e.sealsign.v1.ResealKeysRequest\x1a\x1f.sealsign.v1.ResealKeysResponse\x12J\n" +
 	"\tPCRValues\x12\x1d.sealsign.v1.PCRValuesRequest\x1a\x1e.sealsign.v1.PCRValuesResponse\x12V\n" +
-	"\rRevokeAllKeys\x12!.sealsign.v1.RevokeAllKeysRequest\x1a\".sealsign.v1.RevokeAllKeysResponseB;Z9github.com/sealsign/sealsign/proto/sealsign/v1;sealsignv1b\x06proto3"
+	"\rRevokeAllKeys\x12!.sealsign.v1.RevokeAllKeysRequest\x1a\".sealsign.v1.RevokeAllKeysResponse\x12?\n" +
+	"\bShowPCRs\x12\x1c.sealsign.v1.ShowPCRsRequest\x1a\x15.sealsign.v1.PCRState\x12M\n" +
+	"\x0fInstallApproval\x12#.sealsign.v1.InstallApprovalRequest\x1a\x15.sealsign.v1.PCRStateB;Z9github.com/sealsign/sealsign/proto/sealsign/v1;sealsignv1b\x06proto3"
 
 var (
 	file_sealsign_v1_admin_proto_rawDescOnce sync.Once
@@ -3329,7 +3508,7 @@ func file_sealsign_v1_admin_proto_rawDescGZIP() []byte {
 	return file_sealsign_v1_admin_proto_rawDescData
 }
 
-var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 54)
+var file_sealsign_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 58)
 var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*StatusRequest)(nil),          // 0: sealsign.v1.StatusRequest
 	(*StatusResponse)(nil),         // 1: sealsign.v1.StatusResponse
@@ -3385,91 +3564,100 @@ var file_sealsign_v1_admin_proto_goTypes = []any{
 	(*PCRValuesResponse)(nil),      // 51: sealsign.v1.PCRValuesResponse
 	(*RevokeAllKeysRequest)(nil),   // 52: sealsign.v1.RevokeAllKeysRequest
 	(*RevokeAllKeysResponse)(nil),  // 53: sealsign.v1.RevokeAllKeysResponse
-	(*timestamppb.Timestamp)(nil),  // 54: google.protobuf.Timestamp
+	(*ShowPCRsRequest)(nil),        // 54: sealsign.v1.ShowPCRsRequest
+	(*InstallApprovalRequest)(nil), // 55: sealsign.v1.InstallApprovalRequest
+	(*PCRState)(nil),               // 56: sealsign.v1.PCRState
+	nil,                            // 57: sealsign.v1.PCRState.PcrsEntry
+	(*timestamppb.Timestamp)(nil),  // 58: google.protobuf.Timestamp
 }
 var file_sealsign_v1_admin_proto_depIdxs = []int32{
-	54, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
+	58, // 0: sealsign.v1.StatusResponse.started_at:type_name -> google.protobuf.Timestamp
 	2,  // 1: sealsign.v1.StatusResponse.config:type_name -> sealsign.v1.ConfigStatus
 	3,  // 2: sealsign.v1.StatusResponse.tpm:type_name -> sealsign.v1.TPMStatus
 	5,  // 3: sealsign.v1.StatusResponse.audit:type_name -> sealsign.v1.AuditStatus
 	6,  // 4: sealsign.v1.StatusResponse.keys:type_name -> sealsign.v1.Key
 	4,  // 5: sealsign.v1.StatusResponse.store:type_name -> sealsign.v1.StoreStatus
-	54, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
-	54, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
+	58, // 6: sealsign.v1.ConfigStatus.loaded_at:type_name -> google.protobuf.Timestamp
+	58, // 7: sealsign.v1.AuditStatus.checkpoint_at:type_name -> google.protobuf.Timestamp
 	7,  // 8: sealsign.v1.Key.versions:type_name -> sealsign.v1.KeyVersion
-	54, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
-	54, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
-	54, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
-	54, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
-	54, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
-	54, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
+	58, // 9: sealsign.v1.Key.expires:type_name -> google.protobuf.Timestamp
+	58, // 10: sealsign.v1.Key.rotation_due:type_name -> google.protobuf.Timestamp
+	58, // 11: sealsign.v1.Key.last_used:type_name -> google.protobuf.Timestamp
+	58, // 12: sealsign.v1.Key.idle_since:type_name -> google.protobuf.Timestamp
+	58, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
+	58, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
 	8,  // 15: sealsign.v1.KeyVersion.rights:type_name -> sealsign.v1.Rights
-	54, // 16: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
-	54, // 17: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
+	58, // 16: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
+	58, // 17: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
 	6,  // 18: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
 	6,  // 19: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
 	25, // 20: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
 	6,  // 21: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
 	33, // 22: sealsign.v1.ImportersResponse.importers:type_name -> sealsign.v1.Importer
-	54, // 23: sealsign.v1.Importer.enrolled_at:type_name -> google.protobuf.Timestamp
+	58, // 23: sealsign.v1.Importer.enrolled_at:type_name -> google.protobuf.Timestamp
 	2,  // 24: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
 	44, // 25: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
-	54, // 26: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
+	58, // 26: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
 	49, // 27: sealsign.v1.ResealKeysResponse.versions:type_name -> sealsign.v1.ResealedVersion
 	6,  // 28: sealsign.v1.RevokeAllKeysResponse.keys:type_name -> sealsign.v1.Key
-	0,  // 29: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
-	9,  // 30: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
-	11, // 31: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
-	13, // 32: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
-	15, // 33: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
-	17, // 34: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
-	18, // 35: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
-	19, // 36: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
-	20, // 37: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
-	23, // 38: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
-	21, // 39: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
-	27, // 40: sealsign.v1.Admin.HostKey:input_type -> sealsign.v1.HostKeyRequest
-	29, // 41: sealsign.v1.Admin.EnrollImporter:input_type -> sealsign.v1.EnrollImporterRequest
-	30, // 42: sealsign.v1.Admin.ListImporters:input_type -> sealsign.v1.ListImportersRequest
-	31, // 43: sealsign.v1.Admin.RemoveImporter:input_type -> sealsign.v1.RemoveImporterRequest
-	34, // 44: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
-	36, // 45: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
-	38, // 46: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
-	40, // 47: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
-	42, // 48: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
-	45, // 49: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
-	47, // 50: sealsign.v1.Admin.ResealKeys:input_type -> sealsign.v1.ResealKeysRequest
-	50, // 51: sealsign.v1.Admin.PCRValues:input_type -> sealsign.v1.PCRValuesRequest
-	52, // 52: sealsign.v1.Admin.RevokeAllKeys:input_type -> sealsign.v1.RevokeAllKeysRequest
-	1,  // 53: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
-	10, // 54: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
-	12, // 55: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
-	14, // 56: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
-	16, // 57: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
-	26, // 58: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
-	26, // 59: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
-	26, // 60: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
-	26, // 61: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
-	24, // 62: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
-	22, // 63: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
-	28, // 64: sealsign.v1.Admin.HostKey:output_type -> sealsign.v1.HostKeyResponse
-	32, // 65: sealsign.v1.Admin.EnrollImporter:output_type -> sealsign.v1.ImportersResponse
-	32, // 66: sealsign.v1.Admin.ListImporters:output_type -> sealsign.v1.ImportersResponse
-	32, // 67: sealsign.v1.Admin.RemoveImporter:output_type -> sealsign.v1.ImportersResponse
-	35, // 68: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
-	37, // 69: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
-	39, // 70: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
-	41, // 71: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
-	43, // 72: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
-	46, // 73: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
-	48, // 74: sealsign.v1.Admin.ResealKeys:output_type -> sealsign.v1.ResealKeysResponse
-	51, // 75: sealsign.v1.Admin.PCRValues:output_type -> sealsign.v1.PCRValuesResponse
-	53, // 76: sealsign.v1.Admin.RevokeAllKeys:output_type -> sealsign.v1.RevokeAllKeysResponse
-	53, // [53:77] is the sub-list for method output_type
-	29, // [29:53] is the sub-list for method input_type
-	29, // [29:29] is the sub-list for extension type_name
-	29, // [29:29] is the sub-list for extension extendee
-	0,  // [0:29] is the sub-list for field type_name
+	57, // 29: sealsign.v1.PCRState.pcrs:type_name -> sealsign.v1.PCRState.PcrsEntry
+	0,  // 30: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
+	9,  // 31: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
+	11, // 32: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
+	13, // 33: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
+	15, // 34: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
+	17, // 35: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
+	18, // 36: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
+	19, // 37: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
+	20, // 38: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
+	23, // 39: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
+	21, // 40: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
+	27, // 41: sealsign.v1.Admin.HostKey:input_type -> sealsign.v1.HostKeyRequest
+	29, // 42: sealsign.v1.Admin.EnrollImporter:input_type -> sealsign.v1.EnrollImporterRequest
+	30, // 43: sealsign.v1.Admin.ListImporters:input_type -> sealsign.v1.ListImportersRequest
+	31, // 44: sealsign.v1.Admin.RemoveImporter:input_type -> sealsign.v1.RemoveImporterRequest
+	34, // 45: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
+	36, // 46: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
+	38, // 47: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
+	40, // 48: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
+	42, // 49: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
+	45, // 50: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
+	47, // 51: sealsign.v1.Admin.ResealKeys:input_type -> sealsign.v1.ResealKeysRequest
+	50, // 52: sealsign.v1.Admin.PCRValues:input_type -> sealsign.v1.PCRValuesRequest
+	52, // 53: sealsign.v1.Admin.RevokeAllKeys:input_type -> sealsign.v1.RevokeAllKeysRequest
+	54, // 54: sealsign.v1.Admin.ShowPCRs:input_type -> sealsign.v1.ShowPCRsRequest
+	55, // 55: sealsign.v1.Admin.InstallApproval:input_type -> sealsign.v1.InstallApprovalRequest
+	1,  // 56: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
+	10, // 57: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
+	12, // 58: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
+	14, // 59: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
+	16, // 60: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
+	26, // 61: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 62: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 63: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
+	26, // 64: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
+	24, // 65: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
+	22, // 66: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
+	28, // 67: sealsign.v1.Admin.HostKey:output_type -> sealsign.v1.HostKeyResponse
+	32, // 68: sealsign.v1.Admin.EnrollImporter:output_type -> sealsign.v1.ImportersResponse
+	32, // 69: sealsign.v1.Admin.ListImporters:output_type -> sealsign.v1.ImportersResponse
+	32, // 70: sealsign.v1.Admin.RemoveImporter:output_type -> sealsign.v1.ImportersResponse
+	35, // 71: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
+	37, // 72: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
+	39, // 73: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
+	41, // 74: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
+	43, // 75: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
+	46, // 76: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
+	48, // 77: sealsign.v1.Admin.ResealKeys:output_type -> sealsign.v1.ResealKeysResponse
+	51, // 78: sealsign.v1.Admin.PCRValues:output_type -> sealsign.v1.PCRValuesResponse
+	53, // 79: sealsign.v1.Admin.RevokeAllKeys:output_type -> sealsign.v1.RevokeAllKeysResponse
+	56, // 80: sealsign.v1.Admin.ShowPCRs:output_type -> sealsign.v1.PCRState
+	56, // 81: sealsign.v1.Admin.InstallApproval:output_type -> sealsign.v1.PCRState
+	56, // [56:82] is the sub-list for method output_type
+	30, // [30:56] is the sub-list for method input_type
+	30, // [30:30] is the sub-list for extension type_name
+	30, // [30:30] is the sub-list for extension extendee
+	0,  // [0:30] is the sub-list for field type_name
 }
 
 func init() { file_sealsign_v1_admin_proto_init() }
@@ -3484,7 +3672,7 @@ func file_sealsign_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sealsign_v1_admin_proto_rawDesc), len(file_sealsign_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   54,
+			NumMessages:   58,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,30 +21,32 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Admin_Status_FullMethodName         = "/sealsign.v1.Admin/Status"
-	Admin_ListKeys_FullMethodName       = "/sealsign.v1.Admin/ListKeys"
-	Admin_ImportKey_FullMethodName      = "/sealsign.v1.Admin/ImportKey"
-	Admin_GenerateKey_FullMethodName    = "/sealsign.v1.Admin/GenerateKey"
-	Admin_PublicKey_FullMethodName      = "/sealsign.v1.Admin/PublicKey"
-	Admin_SuspendKeys_FullMethodName    = "/sealsign.v1.Admin/SuspendKeys"
-	Admin_ResumeKeys_FullMethodName     = "/sealsign.v1.Admin/ResumeKeys"
-	Admin_RevokeKey_FullMethodName      = "/sealsign.v1.Admin/RevokeKey"
-	Admin_RebindKey_FullMethodName      = "/sealsign.v1.Admin/RebindKey"
-	Admin_RecoverStore_FullMethodName   = "/sealsign.v1.Admin/RecoverStore"
-	Admin_Backup_FullMethodName         = "/sealsign.v1.Admin/Backup"
-	Admin_HostKey_FullMethodName        = "/sealsign.v1.Admin/HostKey"
-	Admin_EnrollImporter_FullMethodName = "/sealsign.v1.Admin/EnrollImporter"
-	Admin_ListImporters_FullMethodName  = "/sealsign.v1.Admin/ListImporters"
-	Admin_RemoveImporter_FullMethodName = "/sealsign.v1.Admin/RemoveImporter"
-	Admin_Reload_FullMethodName         = "/sealsign.v1.Admin/Reload"
-	Admin_Checkpoint_FullMethodName     = "/sealsign.v1.Admin/Checkpoint"
-	Admin_AuditPublicKey_FullMethodName = "/sealsign.v1.Admin/AuditPublicKey"
-	Admin_TestPolicy_FullMethodName     = "/sealsign.v1.Admin/TestPolicy"
-	Admin_Doctor_FullMethodName         = "/sealsign.v1.Admin/Doctor"
-	Admin_ResetTime_FullMethodName      = "/sealsign.v1.Admin/ResetTime"
-	Admin_ResealKeys_FullMethodName     = "/sealsign.v1.Admin/ResealKeys"
-	Admin_PCRValues_FullMethodName      = "/sealsign.v1.Admin/PCRValues"
-	Admin_RevokeAllKeys_FullMethodName  = "/sealsign.v1.Admin/RevokeAllKeys"
+	Admin_Status_FullMethodName          = "/sealsign.v1.Admin/Status"
+	Admin_ListKeys_FullMethodName        = "/sealsign.v1.Admin/ListKeys"
+	Admin_ImportKey_FullMethodName       = "/sealsign.v1.Admin/ImportKey"
+	Admin_GenerateKey_FullMethodName     = "/sealsign.v1.Admin/GenerateKey"
+	Admin_PublicKey_FullMethodName       = "/sealsign.v1.Admin/PublicKey"
+	Admin_SuspendKeys_FullMethodName     = "/sealsign.v1.Admin/SuspendKeys"
+	Admin_ResumeKeys_FullMethodName      = "/sealsign.v1.Admin/ResumeKeys"
+	Admin_RevokeKey_FullMethodName       = "/sealsign.v1.Admin/RevokeKey"
+	Admin_RebindKey_FullMethodName       = "/sealsign.v1.Admin/RebindKey"
+	Admin_RecoverStore_FullMethodName    = "/sealsign.v1.Admin/RecoverStore"
+	Admin_Backup_FullMethodName          = "/sealsign.v1.Admin/Backup"
+	Admin_HostKey_FullMethodName         = "/sealsign.v1.Admin/HostKey"
+	Admin_EnrollImporter_FullMethodName  = "/sealsign.v1.Admin/EnrollImporter"
+	Admin_ListImporters_FullMethodName   = "/sealsign.v1.Admin/ListImporters"
+	Admin_RemoveImporter_FullMethodName  = "/sealsign.v1.Admin/RemoveImporter"
+	Admin_Reload_FullMethodName          = "/sealsign.v1.Admin/Reload"
+	Admin_Checkpoint_FullMethodName      = "/sealsign.v1.Admin/Checkpoint"
+	Admin_AuditPublicKey_FullMethodName  = "/sealsign.v1.Admin/AuditPublicKey"
+	Admin_TestPolicy_FullMethodName      = "/sealsign.v1.Admin/TestPolicy"
+	Admin_Doctor_FullMethodName          = "/sealsign.v1.Admin/Doctor"
+	Admin_ResetTime_FullMethodName       = "/sealsign.v1.Admin/ResetTime"
+	Admin_ResealKeys_FullMethodName      = "/sealsign.v1.Admin/ResealKeys"
+	Admin_PCRValues_FullMethodName       = "/sealsign.v1.Admin/PCRValues"
+	Admin_RevokeAllKeys_FullMethodName   = "/sealsign.v1.Admin/RevokeAllKeys"
+	Admin_ShowPCRs_FullMethodName        = "/sealsign.v1.Admin/ShowPCRs"
+	Admin_InstallApproval_FullMethodName = "/sealsign.v1.Admin/InstallApproval"
 )
 
 // AdminClient is the client API for Admin service.
@@ -87,6 +89,10 @@ type AdminClient interface {
 	PCRValues(ctx context.Context, in *PCRValuesRequest, opts ...grpc.CallOption) (*PCRValuesResponse, error)
 	// RevokeAllKeys revokes every version of every key, and has the TPM refuse what was sealed until now.
 	RevokeAllKeys(ctx context.Context, in *RevokeAllKeysRequest, opts ...grpc.CallOption) (*RevokeAllKeysResponse, error)
+	// ShowPCRs tells what the PCRs that the config names are now, and whether that is approved.
+	ShowPCRs(ctx context.Context, in *ShowPCRsRequest, opts ...grpc.CallOption) (*PCRState, error)
+	// InstallApproval keeps values of PCRs that the config's authority has approved for this host.
+	InstallApproval(ctx context.Context, in *InstallApprovalRequest, opts ...grpc.CallOption) (*PCRState, error)
 }
 
 type adminClient struct {
@@ -346,6 +352,26 @@ func (c *adminClient) RevokeAllKeys(ctx context.Context, in *RevokeAllKeysReques
 	return out, nil
 }
 
+func (c *adminClient) ShowPCRs(ctx context.Context, in *ShowPCRsRequest, opts ...grpc.CallOption) (*PCRState, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PCRState)
+	err := c.cc.Invoke(ctx, Admin_ShowPCRs_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *adminClient) InstallApproval(ctx context.Context, in *InstallApprovalRequest, opts ...grpc.CallOption) (*PCRState, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PCRState)
+	err := c.cc.Invoke(ctx, Admin_InstallApproval_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // AdminServer is the server API for Admin service.
 // All implementations must embed UnimplementedAdminServer
 // for forward compatibility.
@@ -386,6 +412,10 @@ type AdminServer interface {
 	PCRValues(context.Context, *PCRValuesRequest) (*PCRValuesResponse, error)
 	// RevokeAllKeys revokes every version of every key, and has the TPM refuse what was sealed until now.
 	RevokeAllKeys(context.Context, *RevokeAllKeysRequest) (*RevokeAllKeysResponse, error)
+	// ShowPCRs tells what the PCRs that the config names are now, and whether that is approved.
+	ShowPCRs(context.Context, *ShowPCRsRequest) (*PCRState, error)
+	// InstallApproval keeps values of PCRs that the config's authority has approved for this host.
+	InstallApproval(context.Context, *InstallApprovalRequest) (*PCRState, error)
 	mustEmbedUnimplementedAdminServer()
 }
 
@@ -467,6 +497,12 @@ func (UnimplementedAdminServer) PCRValues(context.Context, *PCRValuesRequest) (*
 }
 func (UnimplementedAdminServer) RevokeAllKeys(context.Context, *RevokeAllKeysRequest) (*RevokeAllKeysResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RevokeAllKeys not implemented")
+}
+func (UnimplementedAdminServer) ShowPCRs(context.Context, *ShowPCRsRequest) (*PCRState, error) {
+	return nil, status.Error(codes.Unimplemented, "method ShowPCRs not implemented")
+}
+func (UnimplementedAdminServer) InstallApproval(context.Context, *InstallApprovalRequest) (*PCRState, error) {
+	return nil, status.Error(codes.Unimplemented, "method InstallApproval not implemented")
 }
 func (UnimplementedAdminServer) mustEmbedUnimplementedAdminServer() {}
 func (UnimplementedAdminServer) testEmbeddedByValue()               {}
@@ -914,6 +950,42 @@ func _Admin_RevokeAllKeys_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Admin_ShowPCRs_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ShowPCRsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).ShowPCRs(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_ShowPCRs_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).ShowPCRs(ctx, req.(*ShowPCRsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Admin_InstallApproval_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(InstallApprovalRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(AdminServer).InstallApproval(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Admin_InstallApproval_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(AdminServer).InstallApproval(ctx, req.(*InstallApprovalRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Admin_ServiceDesc is the grpc.ServiceDesc for Admin service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -1012,6 +1084,14 @@ var Admin_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RevokeAllKeys",
 			Handler:    _Admin_RevokeAllKeys_Handler,
+		},
+		{
+			MethodName: "ShowPCRs",
+			Handler:    _Admin_ShowPCRs_Handler,
+		},
+		{
+			MethodName: "InstallApproval",
+			Handler:    _Admin_InstallApproval_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{
