@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"fmt"
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
@@ -45,22 +46,26 @@ func TestBus(t *testing.T) {
 	d := open(t, o)
 	ctx, auth := t.Context(), secrets["a key's auth"]
 
-	sealed := must[*tpm.KeyFile](t)(d.Seal(ctx, nil, secrets["sealed"]))
-	must[[]byte](t)(unseal(t, d, sealed))
+	below := must[*tpm.Parent](t)(d.NewParent(ctx, nil))
+	for _, parent := range []*tpm.Parent{nil, below} {
+		sealed := must[*tpm.KeyFile](t)(d.Seal(ctx, parent, secrets["sealed"]))
+		must[[]byte](t)(unseal(t, d, sealed))
 
-	k := must[*tpm.Key](t)(d.Load(ctx, must[*tpm.KeyFile](t)(d.ImportHMAC(ctx, nil, crypto.SHA256, secrets["HMAC secret"], auth)), auth))
-	secrets["the HMAC itself"] = must[[]byte](t)(k.HMAC(ctx, secrets["HMAC'd message"]))
-	must[[]byte](t)(k.HMAC(ctx, append(bytes.Clone(secrets["long message"]), 1)))
+		k := must[*tpm.Key](t)(d.Load(ctx, must[*tpm.KeyFile](t)(d.ImportHMAC(ctx, parent, crypto.SHA256, secrets["HMAC secret"], auth)), auth))
+		secrets["the HMAC itself"] = must[[]byte](t)(k.HMAC(ctx, secrets["HMAC'd message"]))
+		must[[]byte](t)(k.HMAC(ctx, append(bytes.Clone(secrets["long message"]), 1)))
 
-	r := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
-	must[*tpm.KeyFile](t)(d.ImportRSA(ctx, nil, r, auth))
-	secrets["P"], secrets["Q"], secrets["D"] = r.Primes[0].Bytes(), r.Primes[1].Bytes(), r.D.Bytes()
+		r := must[*rsa.PrivateKey](t)(rsa.GenerateKey(rand.Reader, 2048))
+		must[*tpm.KeyFile](t)(d.ImportRSA(ctx, parent, r, auth))
+		round := fmt.Sprintf(" below a parent: %t", parent != nil)
+		secrets["P"+round], secrets["Q"+round], secrets["D"+round] = r.Primes[0].Bytes(), r.Primes[1].Bytes(), r.D.Bytes()
 
-	e := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
-	f := must[*tpm.KeyFile](t)(d.ImportECDSA(ctx, nil, e, auth))
-	secrets["ECDSA scalar"] = must[[]byte](t)(e.Bytes())
-	digest := sha256.Sum256([]byte("message"))
-	must[[]byte](t)(must[*tpm.Key](t)(d.Load(ctx, f, auth)).Sign(ctx, digest[:]))
+		e := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+		f := must[*tpm.KeyFile](t)(d.ImportECDSA(ctx, parent, e, auth))
+		secrets["ECDSA scalar"+round] = must[[]byte](t)(e.Bytes())
+		digest := sha256.Sum256([]byte("message"))
+		must[[]byte](t)(must[*tpm.Key](t)(d.Load(ctx, f, auth)).Sign(ctx, digest[:]))
+	}
 
 	if err := d.DefineCounter(ctx, counterIndex, secrets["counter's auth"]); err != nil {
 		t.Fatal(err)

@@ -197,9 +197,13 @@ func testManyKeys(t *testing.T, o tpm.Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	below := newParent(t, d, nil)
+	parents := []*tpm.Parent{nil, below, newParent(t, d, below)}
+	auth := random(t, tpm.AuthSize)
 	var keys []*tpm.Key
-	for i := range 5 {
-		keys = append(keys, hmacKey(t, d, sha256.New, []byte{byte(i + 1)}))
+	for i := range 6 {
+		f := must[*tpm.KeyFile](t)(d.ImportHMAC(t.Context(), parents[i%len(parents)], crypto.SHA256, []byte{byte(i + 1)}, auth))
+		keys = append(keys, must[*tpm.Key](t)(d.Load(t.Context(), f, auth)))
 	}
 	for round := range 3 {
 		for i, k := range keys {

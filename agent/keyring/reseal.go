@@ -17,6 +17,8 @@ import (
 // that an update of firmware, boot loader or kernel doesn't lock it, it is sealed again:
 // before the update also to the values that the PCRs will have, after it to those alone.
 //
+// It is sealed under the parent in force, which an earlier sealsign's had none of.
+//
 // What is sealed is the key-encryption key, and it stays the same one: credential and
 // metadata stay as they are to the byte. A copy of the file as it was opens as it did.
 

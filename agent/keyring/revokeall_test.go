@@ -242,10 +242,23 @@ func TestVersionsOutsideTheEpoch(t *testing.T) {
 	edited(t, p, "main", 1, func([]byte) []byte { return data })
 	r = p.open(hmacSpec("main"), hmacSpec("other"))
 	signsWith(t, r, "main", "alpha")
+	whole := p.image()
 	outside, err := r.RevokeAll(t.Context())
 	must(t, err)
 	if !slices.Equal(outside, []string{"main 1"}) {
 		t.Errorf("outside of the epoch: %v", outside)
+	}
+	r.Close()
+
+	p.restore(whole)
+	r = p.open(with(hmacSpec("main"), func(s *Spec) { s.Version = 1 }))
+	_, err = r.Recover(t.Context())
+	must(t, err)
+	signsWith(t, r, "main", "alpha") // which is why it is told
+	_, err = r.Reseal(t.Context(), "main", nil)
+	must(t, err)
+	if outside, err = r.RevokeAll(t.Context()); err != nil || len(outside) > 0 {
+		t.Errorf("sealed again, outside of the epoch: %v, %v", outside, err)
 	}
 }
 
