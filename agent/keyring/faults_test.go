@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"encoding/binary"
 	"errors"
 	"os"
 	"strings"
@@ -8,8 +9,10 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/internal/tpmtest"
+	"github.com/sealsign/sealsign/tpm"
 )
 
 // full is a disk that takes nothing while it is set.
@@ -112,6 +115,47 @@ func TestTPMThatGoesAndComes(t *testing.T) {
 	if i := infoOf(t, r, "unloaded"); i.State != "active" || i.Problem != "" {
 		t.Errorf("got %+v", i)
 	}
+}
+
+// hanging is a TPM that hangs in the middle of an increment while it is told to.
+type hanging struct {
+	tpm.Transport
+	hang          *atomic.Bool
+	hangs, letsGo chan struct{}
+}
+
+func (h hanging) Send(command []byte) ([]byte, error) {
+	if tpm2.TPMCC(binary.BigEndian.Uint32(command[6:])) == tpm2.TPMCCNVIncrement && h.hang.CompareAndSwap(true, false) {
+		h.hangs <- struct{}{}
+		<-h.letsGo
+	}
+	return h.Transport.Send(command)
+}
+
+func TestSuspendIsWrittenWhileTheTPMHangs(t *testing.T) {
+	o, h := tpmtest.Simulator(t), hanging{hang: new(atomic.Bool), hangs: make(chan struct{}), letsGo: make(chan struct{})}
+	dial := o.Dial
+	o.Dial = func() (tpm.Transport, error) {
+		transport, err := dial()
+		h.Transport = transport
+		return h, err
+	}
+	p := &place{t: t, dir: newDir(t), device: openTPM(t, o), clock: newPlaceClock()}
+	r := p.open(hmacSpec("main"), hmacSpec("other"))
+	mustImport(t, r, "main", "alpha")
+	mustImport(t, r, "other", "beta")
+	h.hang.Store(true)
+	revoked := make(chan error, 1)
+	go func() { revoked <- r.Revoke("other", 0) }()
+	<-h.hangs
+	must(t, r.Suspend("main", false))
+	written, err := r.store.readStops()
+	must(t, err)
+	if _, suspended := written.Keys["main"]; !suspended {
+		t.Errorf("on disk is %+v", written)
+	}
+	close(h.letsGo)
+	must(t, <-revoked)
 }
 
 func TestNoTPMAtStart(t *testing.T) {

@@ -60,7 +60,8 @@ type Ring struct {
 	recovery atomic.Pointer[[]age.Recipient]
 
 	reading sync.Mutex  // held while the manifest is read and proved
-	saving  sync.Mutex  // held while it, or the stops, are written
+	saving  sync.Mutex  // held while it is written, and while the TPM follows
+	holding sync.Mutex  // held while the stops are written; taken after saving
 	unsaved atomic.Bool // a write of either is to be tried again, or what the TPM is to end
 
 	parenting sync.Mutex // held while a parent is made
@@ -69,8 +70,9 @@ type Ring struct {
 	anchor   *anchor
 	number   uint64        // of the manifest that was written last, or tried to be
 	tried    *manifest     // that one
-	stopped  *stops        // what is on disk; nil: not known
 	followed atomic.Uint64 // the number that the TPM has counted to
+
+	stopped *stops // what is on disk; nil: not known. Guarded by holding
 
 	ctx   context.Context // of what goes on in the background
 	stop  context.CancelFunc
@@ -198,6 +200,8 @@ func (r *Ring) Close() {
 	r.tasks.Wait()
 	r.saving.Lock()
 	defer r.saving.Unlock()
+	r.holding.Lock()
+	defer r.holding.Unlock()
 	r.reading.Lock() // who proves the manifest ends first, and nobody begins
 	defer r.reading.Unlock()
 	if r.anchor != nil {

@@ -9,8 +9,13 @@ import (
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
-// retrySave is how long what couldn't be written waits.
-const retrySave = 5 * time.Second
+const (
+	// retrySave is how long what couldn't be written waits.
+	retrySave = 5 * time.Second
+	// followWithin is how long the TPM may take to follow what was written. What it
+	// didn't do by then is tried again, with a look first at what it did.
+	followWithin = 5 * time.Second
+)
 
 // readState takes over what the disk says, unproved: it can be listed, and stopped,
 // and not yet sign.
@@ -157,6 +162,8 @@ func (r *Ring) writeManifest(ctx context.Context) error {
 			return err
 		}
 	}
+	ctx, cancel := context.WithTimeout(ctx, followWithin)
+	defer cancel()
 	if err := r.follow(ctx); err != nil {
 		r.log.Warn("the TPM hasn't counted the newest manifest yet, so that the one before could be put back", "error", err)
 		r.saveLater()
@@ -184,10 +191,10 @@ func (r *Ring) follow(ctx context.Context) error {
 }
 
 // saveStops writes what takes rights away, where that has changed, as it will be when
-// the keys given are resumed.
+// the keys given are resumed. It waits for no TPM.
 func (r *Ring) saveStops(resumed ...*key) error {
-	r.saving.Lock()
-	defer r.saving.Unlock()
+	r.holding.Lock()
+	defer r.holding.Unlock()
 	r.mu.RLock()
 	all := r.stopsLocked()
 	r.mu.RUnlock()
@@ -271,5 +278,7 @@ func (r *Ring) Ended() error {
 func (r *Ring) Still(do func() error) error {
 	r.saving.Lock()
 	defer r.saving.Unlock()
+	r.holding.Lock()
+	defer r.holding.Unlock()
 	return do()
 }
