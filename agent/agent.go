@@ -21,6 +21,7 @@ import (
 	"github.com/sealsign/sealsign/agent/keyring"
 	"github.com/sealsign/sealsign/agent/ledger"
 	"github.com/sealsign/sealsign/agent/metrics"
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/tpm"
 )
@@ -112,7 +113,7 @@ func Start(ctx context.Context, opts Options) (_ *Agent, err error) {
 		return nil, err
 	}
 	if err := a.connectTPM(ctx, loaded, false); err != nil {
-		a.logger.Error("there is no TPM to use yet", "error", err)
+		a.logger.Error("there is no TPM to use yet", event.Key, event.TPMLost, "error", err)
 		a.awaiting.Go(func() { a.awaitTPM(loaded) })
 	}
 	a.use(loaded)
@@ -244,7 +245,7 @@ func (a *Agent) awaitTPM(c *config.Config) {
 		case <-time.After(pause):
 		}
 		if a.connectTPM(a.ctx, c, false) == nil {
-			a.logger.Info("the TPM has come")
+			a.logger.Info("the TPM has come", event.Key, event.TPMBack)
 			a.ring.Warm(a.ctx)
 			return
 		}
@@ -262,7 +263,9 @@ func (a *Agent) digests() map[string]string {
 
 // announce puts a checkpoint where an attacker on this host can't take it back:
 // the daemon's log, which the journal may send elsewhere.
-func (a *Agent) announce(note string) { a.logger.Info("checkpoint", "note", note) }
+func (a *Agent) announce(note string) {
+	a.logger.Info("checkpoint", event.Key, event.Checkpoint, "note", note)
+}
 
 // use makes a config the one in force. The keyring comes first, so that no
 // request finds a key in the config that the keyring doesn't have yet.
@@ -307,7 +310,7 @@ func (a *Agent) reload() (changed bool, err error) {
 	if err != nil {
 		why := err // the result is written to again
 		a.badConfig.Store(&why)
-		a.logger.Error("the config is refused, and the one before stays in force", "path", a.opts.Config, "error", why)
+		a.logger.Error("the config is refused, and the one before stays in force", event.Key, event.ConfigRefused, "path", a.opts.Config, "error", why)
 		return false, errors.Join(why, a.recordAdmin("config.refused", why))
 	}
 	if loaded.Same(a.setup.Load().config) {
@@ -315,10 +318,13 @@ func (a *Agent) reload() (changed bool, err error) {
 		return false, nil
 	}
 	a.use(loaded)
-	a.logger.Info("config loaded", "path", a.opts.Config)
+	a.logger.Info("config loaded", event.Key, event.ConfigLoaded, "path", a.opts.Config)
 	go a.ring.Warm(a.ctx)
 	return true, a.recordAdmin("config.loaded", nil)
 }
+
+// restart is the next step where a running daemon can't follow.
+const restart = "restart sealsignd (under systemd: systemctl restart sealsign)"
 
 // restartNeeded names what a running agent can't change.
 func restartNeeded(old, edited *config.Config) error {
@@ -349,7 +355,7 @@ func restartNeeded(old, edited *config.Config) error {
 	}
 	slices.Sort(names)
 	return fault.New(fault.ConfigInvalid, "a running daemon can't change %s", strings.Join(names, ", ")).
-		WithHint("restart sealsignd, or take that part of the edit back")
+		WithHint("%s, or take that part of the edit back", restart)
 }
 
 // Watch reloads the config whenever its files change, until ctx ends.

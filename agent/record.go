@@ -15,6 +15,7 @@ import (
 	"github.com/sealsign/sealsign/agent/caller"
 	"github.com/sealsign/sealsign/agent/metrics"
 	"github.com/sealsign/sealsign/agent/venue"
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -236,13 +237,39 @@ func (a *Agent) actAs(record *audit.Record, do func() (version int, err error)) 
 		record.Kind, record.Of, record.Time = audit.KindOutcome, id, a.now()
 		a.append(record)
 	}
+	a.tell(record)
 	return nil
+}
+
+// acts are those that a daemon's log tells of.
+var acts = map[string]event.Event{
+	"key.import": event.KeyImported, opImportWrapped: event.KeyImported, "key.resume": event.KeyResumed, "key.revoke": event.KeyRevoked,
+	"key.suspend": event.KeySuspended, "key.suspend-to-cancels": event.KeySuspended, "store.recover": event.StoreRecovered,
+}
+
+// tell puts an act that was done into the daemon's log.
+func (a *Agent) tell(act *audit.Record) {
+	what, told := acts[act.Operation]
+	if !told {
+		return
+	}
+	fields := []any{event.Key, what, "operation", act.Operation, "caller", act.Caller, "uid", act.UID}
+	if act.Key != "" {
+		fields = append(fields, "key", act.Key)
+	}
+	if act.Version != 0 {
+		fields = append(fields, "version", act.Version)
+	}
+	a.logger.Info("an administrative act", fields...)
 }
 
 // acted records what takes power away: it is done by then, and stays done where
 // the log can't take the record. The error says both.
 func (a *Agent) acted(record *audit.Record, failed error) error {
 	_, err := a.log.Append(record, true)
+	if failed == nil {
+		a.tell(record)
+	}
 	switch {
 	case failed != nil:
 		return failed

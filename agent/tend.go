@@ -10,6 +10,7 @@ import (
 
 	"github.com/sealsign/sealsign/agent/caller"
 	"github.com/sealsign/sealsign/agent/config"
+	"github.com/sealsign/sealsign/internal/event"
 )
 
 const (
@@ -80,7 +81,7 @@ func (a *Agent) tend(warned time.Time) time.Time {
 			continue // the config was edited this moment
 		}
 		for _, f := range a.ending(&info) {
-			a.logger.Warn("a key needs attention", "key", name, "what", f.What, "next", f.Next)
+			a.logger.Warn("a key needs attention", event.Key, event.KeyDue, "key", name, "what", f.What, "next", f.Next)
 		}
 	}
 	return a.now()

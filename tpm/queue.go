@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -236,7 +237,7 @@ func (d *Device) drop() {
 func (d *Device) down(err error) {
 	was := d.state.Swap(&state{err: explain("using "+d.opts.Device, err)})
 	if was.err == nil && d.ctx.Err() == nil { // not by Close
-		d.opts.Log.Warn("the TPM is unavailable", "device", d.opts.Device, "error", err)
+		d.opts.Log.Warn("the TPM is unavailable", event.Key, event.TPMLost, "device", d.opts.Device, "error", err)
 		close(was.gone)
 	}
 }
@@ -259,7 +260,7 @@ func (d *Device) reopen() {
 	}
 	d.conn, d.pause = c, reopenFirst
 	if d.state.Load().err != nil {
-		d.opts.Log.Info("the TPM is available", "device", d.opts.Device)
+		d.opts.Log.Info("the TPM is available", event.Key, event.TPMBack, "device", d.opts.Device)
 		d.state.Store(&state{gone: make(chan struct{})})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -56,7 +57,7 @@ func (l *Log) load() error {
 	l.writer.lock = lock
 	if err := l.allocate(); err != nil {
 		l.setLean(true)
-		l.opts.Log.Error("the audit log has no reserve: only administrative acts and cancels are taken", "dir", l.dir, "error", err)
+		l.opts.Log.Error("the audit log has no reserve: only administrative acts and cancels are taken", event.Key, event.AuditLost, "dir", l.dir, "error", err)
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -57,7 +58,7 @@ func (l *Log) fail(err error, suspect bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.broken == nil {
-		l.opts.Log.Error("the audit log can't take records", "dir", l.dir, "error", err)
+		l.opts.Log.Error("the audit log can't take records", event.Key, event.AuditLost, "dir", l.dir, "error", err)
 	}
 	l.beginOutageLocked()
 	l.broken = reason
@@ -85,9 +86,11 @@ func (l *Log) outage() string {
 func (l *Log) endOutage() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if !l.lean {
-		l.since, l.refused = time.Time{}, 0
+	if l.lean || l.since.IsZero() {
+		return
 	}
+	l.since, l.refused = time.Time{}, 0
+	l.opts.Log.Info("the audit log takes all records again", event.Key, event.AuditBack, "dir", l.dir)
 }
 
 // notice has a recovery record written before anything else is.

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/sealsign/sealsign/internal/event"
 )
 
 const (
@@ -53,7 +55,7 @@ func (l *Log) giveUpReserve() {
 	}
 	_ = os.Remove(path)
 	_ = l.opts.Fault.syncFolder(l.dir)
-	l.opts.Log.Error("the disk is full: only administrative acts and cancels are taken", "dir", l.dir)
+	l.opts.Log.Error("the disk is full: only administrative acts and cancels are taken", event.Key, event.AuditLost, "dir", l.dir)
 }
 
 func (l *Log) setLean(lean bool) {

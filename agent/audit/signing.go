@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -78,7 +79,7 @@ func (l *Log) Checkpoint(ctx context.Context) (string, error) {
 	s.mu.Unlock()
 	if err != nil {
 		if before == nil {
-			l.opts.Log.Error("no audit checkpoint could be made", "error", err)
+			l.opts.Log.Error("no audit checkpoint could be made", event.Key, event.CheckpointLost, "error", err)
 		}
 		return "", err
 	}

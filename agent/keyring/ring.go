@@ -24,6 +24,7 @@ import (
 
 	"filippo.io/age"
 
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/tpm"
 )
@@ -130,7 +131,7 @@ func Open(dir string, device *tpm.Device, o Options) (*Ring, error) {
 	r.readStops()
 	if _, _, err := r.readState(); err != nil {
 		r.unusable, r.triedAt = err, r.now() // it is what every key answers
-		r.log.Error("no key can sign", "error", err)
+		r.log.Error("no key can sign", event.Key, event.StoreUnusable, "error", err)
 		return r, nil
 	}
 	r.unusable = fault.New(fault.TPMUnavailable, "the keys are not proved yet")

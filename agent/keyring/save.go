@@ -6,6 +6,7 @@ import (
 	"maps"
 	"time"
 
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -69,7 +70,7 @@ func (r *Ring) usable() error {
 	r.unusable, r.triedAt = err, r.now()
 	r.mu.Unlock()
 	if err != nil && err.Error() != before.Error() {
-		r.log.Error("no key can sign", "error", err)
+		r.log.Error("no key can sign", event.Key, event.StoreUnusable, "error", err)
 	}
 	return err
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/sealsign/sealsign/agent/credential"
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/tpm"
 )
@@ -111,7 +112,7 @@ func (r *Ring) note(k *key, err error) {
 	k.problem = nil
 	if err != nil {
 		k.problem, k.failedAt = fault.From(err), r.now()
-		r.log.Warn("a key's version can't sign", "key", k.name, "error", err)
+		r.log.Warn("a key's version can't sign", event.Key, event.KeyUnusable, "key", k.name, "error", err)
 	}
 }
 
@@ -229,7 +230,7 @@ func (r *Ring) activate(k *key, n int) error {
 	r.mu.Unlock()
 	err := r.save()
 	if err == nil {
-		r.log.Info("a key's version was switched", "key", k.name, "from", old, "to", n)
+		r.log.Info("a key's version was switched", event.Key, event.KeySwitched, "key", k.name, "from", old, "to", n)
 		r.switched(k.name, n)
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -114,7 +115,7 @@ func (r *Ring) stopsLocked() *stops {
 func (r *Ring) readStops() {
 	all, err := r.store.readStops()
 	if err != nil {
-		r.log.Error("nobody knows which keys are suspended, so all are: sealsign key resume NAME", "error", err)
+		r.log.Error("nobody knows which keys are suspended, so all are: sealsign key resume NAME", event.Key, event.KeySuspended, "error", err)
 		return
 	}
 	r.found = all

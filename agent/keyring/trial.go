@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -252,7 +253,7 @@ func (r *Ring) keepBefore(k *key, t *trial, why *fault.Error) time.Duration {
 	pause := t.pause
 	r.mu.Unlock()
 	t.candidate.end(&verdict)
-	r.log.Warn("a version doesn't take over", "key", k.name, "version", t.number, "error", why)
+	r.log.Warn("a version doesn't take over", event.Key, event.RotationRefused, "key", k.name, "version", t.number, "error", why)
 	return pause
 }
 

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"syscall"
 
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -33,7 +34,7 @@ func (l *Ledger) ready() error {
 		return l.fail(err)
 	}
 	if l.Healthy() != nil {
-		l.opts.Log.Info("the ledger can be used again", "path", l.path)
+		l.opts.Log.Info("the ledger can be used again", event.Key, event.LedgerBack, "path", l.path)
 		l.setHealth(nil)
 	}
 	return nil
@@ -53,7 +54,7 @@ func (l *Ledger) fail(err error) error {
 		e.RetryAfter = retryEvery
 	}
 	if l.Healthy() == nil {
-		l.opts.Log.Error("the ledger can't be used", "path", l.path, "error", err)
+		l.opts.Log.Error("the ledger can't be used", event.Key, event.LedgerLost, "path", l.path, "error", err)
 	}
 	l.setHealth(e)
 	return e
