@@ -31,11 +31,12 @@ var edges = map[string][]string{
 	"bench":             {"client", "proto/sealsign/v1"},
 	"client":            {"proto/sealsign/v1"},
 	"cmd/sealsign":      {"agent/audit", "agent/config", "agent/credential", "agent/venue", "agent/wrap", "client", "proto/sealsign/v1", "tpm"},
-	"cmd/sealsignd":     {"agent", "agent/server", "internal/secmem"},
+	"cmd/sealsignd":     {"agent", "agent/server", "internal/secmem", "systemd"},
 	"internal/event":    {},
 	"internal/fault":    {},
 	"internal/secmem":   {},
 	"proto/sealsign/v1": {},
+	"systemd":           {},
 	"tpm":               {"internal/secmem"},
 }
 

@@ -43,6 +43,9 @@ type Options struct {
 	Dial  Dialer
 	TPM   func() (tpm.Transport, error) // in place of the device that the config names
 	Fault audit.Fault                   // asked before each operation on a file of the log and the ledger, for tests
+
+	// Reloading is called when the config begins to be read again; what it gives, when that has ended.
+	Reloading func() (reloaded func())
 }
 
 // Agent is a running agent. Its methods may be called by many goroutines at once.
@@ -303,6 +306,9 @@ func (a *Agent) Reload() error {
 func (a *Agent) reload() (changed bool, err error) {
 	a.reloading.Lock()
 	defer a.reloading.Unlock()
+	if a.opts.Reloading != nil {
+		defer a.opts.Reloading()()
+	}
 	loaded, err := load(a.opts.Config)
 	if err == nil {
 		err = restartNeeded(a.setup.Load().config, loaded)

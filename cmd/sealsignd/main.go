@@ -1,5 +1,5 @@
 // Command sealsignd is the daemon. It runs in the foreground and logs to
-// standard error:
+// standard error, or as a service of systemd's to the journal:
 //
 //	sealsignd --config /etc/sealsign/sealsign.toml
 //
@@ -23,6 +23,7 @@ import (
 	"github.com/sealsign/sealsign/agent/server"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/internal/secmem"
+	"github.com/sealsign/sealsign/systemd"
 )
 
 // drain is how long requests in flight may take when the daemon stops.
@@ -66,15 +67,15 @@ func main() {
 
 // serve runs the daemon until ctx ends. ready, if given, is called when the sockets are open.
 func serve(ctx context.Context, path string, ready func(*agent.Agent)) error {
-	logger := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	logger := slog.New(systemd.LogHandler())
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP) // from the first moment, for it would end the process
-	a, err := agent.Start(ctx, agent.Options{Config: path, Logger: logger})
+	a, err := agent.Start(ctx, agent.Options{Config: path, Logger: logger, Reloading: systemd.Reloading})
 	if err != nil {
 		return err
 	}
 	defer a.Stop()
-	sockets, err := server.Listen(a.RuntimeDir(), a.SocketGID())
+	sockets, err := open(a)
 	if err != nil {
 		return err
 	}
@@ -84,6 +85,9 @@ func serve(ctx context.Context, path string, ready func(*agent.Agent)) error {
 	s := server.New(a, logger)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(sockets) }()
+	systemd.Ready()
+	go systemd.TellStatus(ctx, func() string { return statusLine(a.Status()) })
+	go systemd.Watch(ctx, logger, func(ctx context.Context) error { return s.SelfTest(ctx, sockets) })
 	go reloadOn(ctx, hangup, a)
 	go a.Watch(ctx)
 	logger.Info("ready", "version", buildVersion(), "runtime_dir", a.RuntimeDir(), "environment", a.Environment())
@@ -96,6 +100,7 @@ func serve(ctx context.Context, path string, ready func(*agent.Agent)) error {
 		return err
 	case <-ctx.Done():
 	}
+	systemd.Stopping()
 	logger.Info("stopping: requests in flight are finished")
 	draining, cancel := context.WithTimeout(context.WithoutCancel(ctx), drain)
 	defer cancel()

@@ -22,12 +22,13 @@ import (
 // Host is a running agent and what is around it. The process that runs the test
 // is its caller "me", with the keys acme, okx and binance.
 type Host struct {
-	Dir    string // of the sockets
-	State  string // the agent's state folder
-	Config string // path of its config file
-	Agent  *agent.Agent
-	Server *server.Server
-	Venues *mockvenue.Server
+	Dir     string // of the sockets
+	State   string // the agent's state folder
+	Config  string // path of its config file
+	Agent   *agent.Agent
+	Server  *server.Server
+	Sockets *server.Sockets
+	Venues  *mockvenue.Server
 
 	log   *slog.Logger
 	ended chan error
@@ -88,7 +89,10 @@ func Start(t testing.TB, settings Settings) *Host {
 }
 
 // Serve opens the sockets, after Stop those of a second server.
-func (h *Host) Serve(t testing.TB) {
+func (h *Host) Serve(t testing.TB) { h.ServeOn(t, func(*server.Sockets) {}) }
+
+// ServeOn is Serve on sockets that change has changed.
+func (h *Host) ServeOn(t testing.TB, change func(*server.Sockets)) {
 	t.Helper()
 	sockets, err := server.Listen(h.Dir, -1)
 	if err != nil {
@@ -97,6 +101,8 @@ func (h *Host) Serve(t testing.TB) {
 	if err := sockets.ListenMetrics(h.Agent); err != nil {
 		t.Fatal(err)
 	}
+	change(sockets)
+	h.Sockets = sockets
 	h.Server = server.New(h.Agent, h.log)
 	go func() { h.ended <- h.Server.Serve(sockets) }()
 }
