@@ -37,7 +37,7 @@ func (a *Agent) Backup(who *caller.Caller, w io.Writer) error {
 
 // notStore are the files of the state folder that change on their own, or mean nothing
 // elsewhere.
-var notStore = []string{"lock", "ledger.lock", "inbox", "audit", "ledger"}
+var notStore = []string{"ledger.lock", "inbox", "audit", "ledger"}
 
 // archiveStore writes the keys and what proves them, between two changes of them. It
 // holds them in memory first: who is slow to take a backup must not keep a suspension

@@ -3,7 +3,6 @@ package agent
 import (
 	"errors"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -11,7 +10,7 @@ import (
 )
 
 // openState makes sure that the state folder is the daemon's alone, and that no
-// other daemon uses it. The lock ends with the file that is returned.
+// other daemon uses it. The lock ends with the folder's handle that is returned.
 func openState(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fault.New(fault.ConfigInvalid, "agent.state_dir: %v", err).
@@ -29,7 +28,7 @@ func openState(dir string) (*os.File, error) {
 		return nil, fault.New(fault.ConfigInvalid, "agent.state_dir: others may use %s (mode %04o)", dir, at.Mode&0o777).
 			WithHint("chmod 0700 %s", dir)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDONLY|os.O_CREATE, 0o600) // a disk that has become read-only will do
+	lock, err := os.Open(dir) // the folder itself: a disk that takes no file will do
 	if err != nil {
 		return nil, fault.New(fault.ConfigInvalid, "agent.state_dir: %v", err)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/sealsign/sealsign/internal/daemontest"
 )
 
-// onTmpfs gives the daemon a small disk of its own for its state.
-func onTmpfs(t *testing.T, d *daemontest.Daemon) {
+// mountTmpfs puts a small empty disk in place of the state of a daemon that is stopped.
+func mountTmpfs(t *testing.T, d *daemontest.Daemon) {
 	t.Helper()
 	d.Stop()
 	if err := syscall.Mount("none", d.State, "tmpfs", syscall.MS_NOSUID, "size=32m,mode=0700"); err != nil {
@@ -28,6 +28,12 @@ func onTmpfs(t *testing.T, d *daemontest.Daemon) {
 			t.Error(err)
 		}
 	})
+}
+
+// onTmpfs gives the daemon a small disk of its own for its state.
+func onTmpfs(t *testing.T, d *daemontest.Daemon) {
+	t.Helper()
+	mountTmpfs(t, d)
 	d.Restart()
 	for name, algorithm := range traderAlgorithms {
 		d.Import(name, d.Venues.Credential(name, algorithm))
@@ -68,6 +74,14 @@ func eventually(t *testing.T, what string, is func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s did not happen", what)
 		}
+	}
+}
+
+// remount makes the daemon's disk read-only, or with 0 writable again.
+func remount(t *testing.T, d *daemontest.Daemon, flags uintptr) {
+	t.Helper()
+	if err := syscall.Mount("none", d.State, "tmpfs", syscall.MS_REMOUNT|syscall.MS_NOSUID|flags, ""); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -121,14 +135,8 @@ func TestReadOnlyDisk(t *testing.T) {
 	d := daemontest.Start(t, traders())
 	onTmpfs(t, d)
 	read := []string{"request", "okx", "GET", d.URL("okx", "/api/v5/account/balance")}
-	remount := func(flags uintptr) {
-		t.Helper()
-		if err := syscall.Mount("none", d.State, "tmpfs", syscall.MS_REMOUNT|syscall.MS_NOSUID|flags, ""); err != nil {
-			t.Fatal(err)
-		}
-	}
 	d.Kill() // a disk with files open for writing isn't made read-only by hand
-	remount(syscall.MS_RDONLY)
+	remount(t, d, syscall.MS_RDONLY)
 	d.Restart()
 	d.Venues.Reset()
 	says(t, d, "AUDIT_UNAVAILABLE", read...)
@@ -138,10 +146,29 @@ func TestReadOnlyDisk(t *testing.T) {
 		t.Errorf("the venue has seen %v", seen)
 	}
 	says(t, d, "KEY_SUSPENDED", read...) // it is in force, though it could not be written
-	remount(0)
+	remount(t, d, 0)
 	eventually(t, "the recovery", func() bool {
 		_, err := d.Try("key", "resume", "okx")
 		return err == nil
 	})
 	says(t, d, "", read...)
+}
+
+// A first start on a disk that takes nothing: the daemon is there and says so, and goes
+// on by itself once it does.
+func TestFirstStartOnAReadOnlyDisk(t *testing.T) {
+	d := daemontest.Start(t, traders())
+	mountTmpfs(t, d)
+	remount(t, d, syscall.MS_RDONLY)
+	d.Restart()
+	says(t, d, "STORE_UNAVAILABLE", "request", "okx", "GET", d.URL("okx", "/api/v5/account/balance"))
+	if status := d.Must("status"); !strings.Contains(status, "read-only file system") {
+		t.Errorf("status says nothing of the disk:\n%s", status)
+	}
+	remount(t, d, 0)
+	eventually(t, "the recovery", func() bool {
+		_, err := d.TryInput(d.Venues.Credential("okx", "hmac-sha256").JSON(), "key", "import", "okx")
+		return err == nil
+	})
+	says(t, d, "", "request", "okx", "GET", d.URL("okx", "/api/v5/account/balance"))
 }

@@ -127,6 +127,9 @@ func parseManifest(data []byte) (*manifest, *manifestFile, error) {
 func (s *store) readManifest() (*manifest, *manifestFile, error) {
 	data, err := s.read(s.manifest(), maxManifest)
 	if errors.Is(err, fs.ErrNotExist) {
+		if err := s.folder(s.keys()); err != nil {
+			return nil, nil, err
+		}
 		entries, err := os.ReadDir(s.keys())
 		if err != nil {
 			return nil, nil, storeFault("listing keys", err)

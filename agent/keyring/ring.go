@@ -15,6 +15,7 @@ package keyring
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"os"
 	"slices"
@@ -154,7 +155,7 @@ func (r *Ring) keyLocked(name string) *key {
 // Used tells whether there are keys in the store, proved or not.
 func (r *Ring) Used() bool {
 	entries, err := os.ReadDir(r.store.keys())
-	return err != nil || len(entries) > 0
+	return err != nil && !errors.Is(err, fs.ErrNotExist) || len(entries) > 0
 }
 
 // SetTPM replaces the TPM: one that was missing at Open has come.

@@ -84,15 +84,17 @@ type store struct {
 // openStore makes sure of the folder: nobody else's, closed to all others.
 func openStore(dir string, faults FS) (*store, error) {
 	s := &store{dir: dir, fs: faults.complete()}
-	for _, path := range []string{dir, s.keys()} {
-		if err := s.folder(path); err != nil {
-			return nil, err
-		}
-		if err := private(path); err != nil {
-			return nil, err
-		}
+	if err := s.folder(dir); err != nil {
+		return nil, err
 	}
-	return s, nil
+	if err := private(dir); err != nil {
+		return nil, err
+	}
+	_ = s.folder(s.keys()) // where the disk takes nothing now, readManifest tries again, and says so
+	if _, err := os.Stat(s.keys()); errors.Is(err, fs.ErrNotExist) {
+		return s, nil
+	}
+	return s, private(s.keys())
 }
 
 func private(path string) error {
