@@ -4,6 +4,7 @@
 package agent
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -77,6 +78,7 @@ type Agent struct {
 	setup     atomic.Pointer[setup]
 	reloading sync.Mutex
 	badConfig atomic.Pointer[error] // why the last edit was refused; nil: it was not
+	confined  atomic.Pointer[confinement]
 }
 
 // Start opens the state folder and the TPM, and makes the config's keys ready.
@@ -311,10 +313,10 @@ func (a *Agent) reload() (changed bool, err error) {
 	}
 	loaded, err := load(a.opts.Config)
 	if err == nil {
-		err = restartNeeded(a.setup.Load().config, loaded)
+		err = cmp.Or(restartNeeded(a.setup.Load().config, loaded), a.beyond(loaded))
 	}
 	if err != nil {
-		why := err // the result is written to again
+		why := a.shutOut(err) // the result is written to again
 		a.badConfig.Store(&why)
 		a.logger.Error("the config is refused, and the one before stays in force", event.Key, event.ConfigRefused, "path", a.opts.Config, "error", why)
 		return false, errors.Join(why, a.recordAdmin("config.refused", why))

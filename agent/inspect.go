@@ -163,6 +163,7 @@ func (a *Agent) Doctor(ctx context.Context) []Finding {
 	var d diagnosis
 	a.examineTPM(ctx, &d)
 	a.examineHost(&d)
+	a.examineConfinement(&d)
 	a.examineTime(&d)
 	s := a.Status()
 	d.check("config", s.ConfigError, "the config in force was loaded from "+s.ConfigPath, "sealsign config check "+s.ConfigPath)
@@ -310,7 +311,7 @@ func (a *Agent) examineHost(d *diagnosis) {
 	examineFiles(a.Status().ConfigPath, a.setup.Load().config, d)
 	var locked unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_MEMLOCK, &locked); err == nil && locked.Cur < 8<<20 {
-		d.add("limits", Warning, fmt.Sprintf("the daemon may lock %d KiB of memory: enough for few keys", locked.Cur>>10), "LimitMEMLOCK=64M in its unit")
+		d.add("limits", Warning, fmt.Sprintf("the daemon may lock %d KiB of memory: enough for few keys", locked.Cur>>10), "LimitMEMLOCK=64M in its unit, as sealsign.service has it")
 	}
 	offsets := a.clocks.offsets()
 	if len(offsets) == 0 {
@@ -340,7 +341,7 @@ func examineFiles(path string, c *config.Config, d *diagnosis) {
 		if caller.Exe+caller.SHA256 != "" && !mayReadExe() {
 			open++
 			d.add("permissions", Warning, fmt.Sprintf("callers.%s is told by its program, which the daemon may not look at: it is always refused", caller.Name),
-				"give the daemon CAP_SYS_PTRACE, or name the caller by unit and user")
+				"give the daemon CAP_SYS_PTRACE (under systemd by the drop-in callers-by-program.conf), or name the caller by unit and user")
 		}
 	}
 	if open == 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -124,6 +125,32 @@ func TestBadEdits(t *testing.T) {
 		}
 		s.edited(usualRole, func() bool { return !bad() })
 	})
+}
+
+// A process that has shut itself in refuses an edit that needs more, and says what to do.
+func TestEditsBeyondTheConfinement(t *testing.T) {
+	s := set(t, scene{})
+	refused := func(role, says string) {
+		t.Helper()
+		s.write(role)
+		err := s.agent.Reload()
+		if err == nil || !strings.Contains(err.Error(), says) || !strings.Contains(fault.From(err).Hint, "restart") {
+			t.Errorf("%v, want %q", err, says)
+		}
+	}
+	var reach agent.Reach
+	s.agent.Confine(func(r *agent.Reach) (string, error) {
+		reach = *r
+		return "a test", nil
+	})
+	if !slices.Contains(reach.Own, s.state()) || !slices.Contains(reach.Config, s.dir) || reach.Programs {
+		t.Errorf("in reach: %+v", reach)
+	}
+	if !slices.ContainsFunc(s.agent.Doctor(t.Context()), func(f agent.Finding) bool { return strings.HasSuffix(f.What, ": a test") }) {
+		t.Error("doctor doesn't tell")
+	}
+	const role = usualRole + "\nkeys = [\"okx\"]\n"
+	refused(role+"[callers.other]\nuser = \"root\"\nexe = \"/bin/bot\"\nroles = [\"all\"]\n", "programs of other processes")
 }
 
 // A key whose venue moved signs nothing until that is accepted; the others go on.

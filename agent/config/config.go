@@ -39,6 +39,8 @@ type Config struct {
 	// named relative to the folder of sealsign.toml where they are below it:
 	// "sha256sum sealsign.toml conf.d/*.toml /etc/ssl/mock.pem | sha256sum".
 	Digest string
+	// Files are the paths of those files.
+	Files []string
 }
 
 // Agent is [agent].
@@ -165,7 +167,11 @@ func (l *loader) build(files []file) (*Config, Problems) {
 	}
 	l.warn(files)
 	slices.SortFunc(l.others, func(a, b file) int { return cmp.Compare(a.name, b.name) })
-	l.config.Digest = digest(append(files, l.others...))
+	files = append(files, l.others...)
+	l.config.Digest = digest(files)
+	for _, f := range files {
+		l.config.Files = append(l.config.Files, f.path)
+	}
 	return l.config, nil
 }
 

@@ -82,6 +82,9 @@ func serve(ctx context.Context, path string, ready func(*agent.Agent)) error {
 	if err := sockets.ListenMetrics(a); err != nil {
 		return err
 	}
+	if ready == nil { // --dev removes its folder in the end, which it couldn't
+		a.Confine(confine)
+	}
 	s := server.New(a, logger)
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(sockets) }()
