@@ -3,10 +3,19 @@
 FUZZTIME ?= 20000x
 PACKAGES ?= ./...
 
-.PHONY: build dev demo test unit race integration lint fuzz bench proto docs clean
+.PHONY: build install dev demo test unit race integration lint fuzz bench proto docs clean
 
 build: ## bin/sealsign and bin/sealsignd, as they are shipped: static, without the TPM simulator
 	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/sealsign ./cmd/sealsignd
+
+install: ## what make build has made, the units and their settings, into DESTDIR
+	install -D -t $(DESTDIR)/usr/bin bin/sealsign bin/sealsignd
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system systemd/*.service systemd/*.socket
+	install -D -m 0644 systemd/sealsign.sysusers $(DESTDIR)/usr/lib/sysusers.d/sealsign.conf
+	install -D -m 0644 systemd/sealsign.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/sealsign.conf
+	install -D -m 0644 systemd/sealsign.preset $(DESTDIR)/usr/lib/systemd/system-preset/50-sealsign.preset
+	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/catalog systemd/sealsign.catalog
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/sealsign/examples systemd/examples/*.conf
 
 dev: build ## and bin/sealsignd-dev: with the TPM simulator
 	@scripts/install-deps dev

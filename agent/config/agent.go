@@ -27,8 +27,8 @@ func (l *loader) version(root *section) {
 
 func (l *loader) agent(s *section) {
 	a := &l.config.Agent
-	a.StateDir, _ = s.absolute("state_dir", "/var/lib/sealsign")
-	a.RuntimeDir, _ = s.absolute("runtime_dir", "/run/sealsign")
+	a.StateDir, _ = s.absolute("state_dir", l.instance("/var/lib/sealsign"))
+	a.RuntimeDir, _ = s.absolute("runtime_dir", l.instance("/run/sealsign"))
 	var at place
 	a.Environment, at = s.required("environment", `"production", "testnet" or a name of your own`)
 	if a.Environment != "" && !isName(a.Environment) {
@@ -47,6 +47,15 @@ func (l *loader) agent(s *section) {
 	}
 	a.Recovery = s.recovery("recovery")
 	s.done("a setting of the agent")
+}
+
+// instance is the folder of the daemon that reads this config: sealsign@NAME.service,
+// whose config is /etc/sealsign/NAME/sealsign.toml, has one of its own below the usual one.
+func (l *loader) instance(usual string) string {
+	if folder, name := filepath.Split(filepath.Dir(l.mainFile)); folder == "/etc/sealsign/" {
+		return filepath.Join(usual, name)
+	}
+	return usual
 }
 
 func (l *loader) tpm(s *section) {

@@ -110,15 +110,21 @@ func listen(path string, mode fs.FileMode, gid int) (net.Listener, error) {
 	if err != nil {
 		return nil, fault.New(fault.ConfigInvalid, "%s can't be opened: %v", path, err).WithHint("%s", ownHint(filepath.Dir(path))).Because(err)
 	}
-	if gid >= 0 {
-		err = os.Chown(path, -1, gid)
-	}
-	if err = errors.Join(err, os.Chmod(path, mode)); err != nil {
+	if err = errors.Join(ownedBy(path, gid), os.Chmod(path, mode)); err != nil {
 		_ = l.Close()
 		return nil, fault.New(fault.ConfigInvalid, "%s: %v", path, err).
 			WithHint("the daemon's user must be root or in the group of agent.socket_group").Because(err)
 	}
 	return l, nil
+}
+
+// ownedBy gives a socket to a group, unless it is: the unit forbids the call.
+func ownedBy(path string, gid int) error {
+	info, err := os.Lstat(path)
+	if err != nil || gid < 0 || info.Sys().(*syscall.Stat_t).Gid == uint32(gid) { //nolint:gosec // ids are 32 bits wide
+		return err
+	}
+	return os.Chown(path, -1, gid)
 }
 
 // removeStale removes the socket that a killed daemon left. One that answers is

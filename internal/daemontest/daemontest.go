@@ -114,6 +114,9 @@ func (d *Daemon) Restart() {
 		d.t.Fatal(err)
 	}
 	d.command = exec.Command(filepath.Join(bin, "sealsignd"), "--config", d.Config)
+	if traces := os.Getenv(Traces); traces != "" {
+		d.trace(traces)
+	}
 	d.command.Stderr = d.log
 	d.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := d.command.Start(); err != nil {
@@ -127,6 +130,23 @@ func (d *Daemon) Restart() {
 			d.t.Fatalf("sealsignd doesn't answer after %v:\n%s", startTime, d.Log())
 		}
 	}
+}
+
+// Traces, in the environment, is a folder in which each daemon leaves the number and
+// the names of the system calls that it made.
+const Traces = "SEALSIGN_TEST_TRACES"
+
+// trace puts strace beside the daemon: with -D it is no parent, so that signals reach
+// the daemon itself.
+func (d *Daemon) trace(dir string) {
+	d.t.Helper()
+	file, err := os.CreateTemp(dir, "trace-*")
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	_ = file.Close()
+	strace := []string{"strace", "-D", "-f", "-qq", "-c", "-U", "calls,name", "-o", file.Name(), d.command.Path}
+	d.command = exec.Command(strace[0], append(strace[1:], d.command.Args[1:]...)...)
 }
 
 // PID is the daemon's process.
