@@ -44,6 +44,7 @@ func (a *Agent) examineTime(d *diagnosis) {
 		d.add("clock", Problem, fmt.Sprintf("this host's clock is %v behind the latest time that it ever had, %s, by which keys expire", ahead.Round(time.Second), rfc3339(seen)),
 			next+"; if it is right now, and was ahead before: sealsign store recover --time")
 	case -ahead > keepTimeEvery && len(a.setup.Load().ends) > 0:
-		d.add("clock", Warning, "neither the kernel nor a venue vouches for this host's clock: keys expire by it, and if it is set back they sign again", next)
+		d.add("clock", Warning, "neither the kernel nor a venue vouches for this host's clock: keys expire by it, and if it is set back they sign again",
+			next+"; sealsign.service lets the daemon ask the kernel only with the drop-in clock.conf")
 	}
 }

@@ -64,7 +64,7 @@ func (c *Caller) checkProgram(err error) error {
 		return nil
 	case errors.Is(err, fs.ErrPermission):
 		return fault.New(fault.CallerUnknown, "sealsignd may not read the program of process %d", c.PID).Because(err).
-			WithHint("give sealsign.service AmbientCapabilities=CAP_SYS_PTRACE by a drop-in, or name the caller by user and unit alone")
+			WithHint("give sealsignd CAP_SYS_PTRACE (under systemd by the drop-in callers-by-program.conf), or name the caller by user and unit alone")
 	}
 	return fault.New(fault.CallerUnknown, "the program of process %d can't be read", c.PID).Because(err)
 }

@@ -70,7 +70,7 @@ func probe(socket string) error {
 }
 
 // notRunning is the next step where nobody answers.
-const notRunning = "is sealsignd running? sealsignd --config " + defaultConfig
+const notRunning = "is sealsignd running? systemctl status sealsign, or without systemd: sealsignd --config " + defaultConfig
 
 // unavailable tells why the daemon can't be reached at a socket, and what to do.
 func unavailable(socket string, err error) *fault.Error {
@@ -90,7 +90,7 @@ func unavailable(socket string, err error) *fault.Error {
 		refusal.Hint = notRunning
 	default: // it does answer now: it hung up on the call
 		refusal.Message = fmt.Sprintf("the agent at %s closed the connection", socket)
-		refusal.Hint = "its log, which sealsignd writes to standard error, says why"
+		refusal.Hint = "its log says why: journalctl -u sealsign, or without systemd its standard error"
 	}
 	return refusal
 }
