@@ -2,11 +2,14 @@
 
 FUZZTIME ?= 20000x
 PACKAGES ?= ./...
+VERSION ?= $(shell scripts/version)
+BIN ?= bin
 
 .PHONY: build install dev demo test unit race integration lint fuzz bench proto docs clean
 
-build: ## bin/sealsign and bin/sealsignd, as they are shipped: static, without the TPM simulator
-	CGO_ENABLED=0 go build -trimpath -o bin/ ./cmd/sealsign ./cmd/sealsignd
+build: ## bin/sealsign and bin/sealsignd, as they are shipped: static, without the TPM simulator, the same bytes from any folder
+	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X github.com/sealsign/sealsign/internal/build.version=$(VERSION)' \
+		-o $(BIN)/ ./cmd/sealsign ./cmd/sealsignd
 
 install: ## what make build has made, the units and their settings, into DESTDIR
 	install -D -t $(DESTDIR)/usr/bin bin/sealsign bin/sealsignd

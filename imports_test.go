@@ -22,16 +22,17 @@ var edges = map[string][]string{
 	"agent/credential": {"internal/secmem", "tpm"},
 	"agent/keyring":    {"agent/credential", "agent/wrap", "internal/secmem", "tpm"},
 	"agent/ledger":     {},
-	"agent/metrics":    {"agent/audit", "agent/keyring", "agent/policy", "agent/venue"}, // whose words are its labels
+	"agent/metrics":    {"agent/audit", "agent/keyring", "agent/policy", "agent/venue", "internal/build"}, // whose words are its labels
 	"agent/policy":     {"agent/venue"},
-	"agent/server":     {"agent", "agent/audit", "agent/caller", "agent/keyring", "agent/policy", "agent/venue", "proto/sealsign/v1"},
+	"agent/server":     {"agent", "agent/audit", "agent/caller", "agent/keyring", "agent/policy", "agent/venue", "internal/build", "proto/sealsign/v1"},
 	"agent/venue":      {},
 	// What carries a credential to another host is of use without an agent: to cmd/sealsign, which has no TPM, too.
 	"agent/wrap":        {"agent/credential", "internal/secmem", "tpm"},
 	"bench":             {"client", "proto/sealsign/v1"},
 	"client":            {"proto/sealsign/v1"},
-	"cmd/sealsign":      {"agent/audit", "agent/config", "agent/credential", "agent/venue", "agent/wrap", "client", "proto/sealsign/v1", "tpm"},
-	"cmd/sealsignd":     {"agent", "agent/server", "internal/secmem", "systemd"},
+	"cmd/sealsign":      {"agent/audit", "agent/config", "agent/credential", "agent/venue", "agent/wrap", "client", "internal/build", "proto/sealsign/v1", "tpm"},
+	"cmd/sealsignd":     {"agent", "agent/server", "internal/build", "internal/secmem", "systemd"},
+	"internal/build":    {},
 	"internal/event":    {},
 	"internal/fault":    {},
 	"internal/secmem":   {},

@@ -12,7 +12,7 @@ package metrics
 
 import (
 	"net/http"
-	"runtime/debug"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -21,6 +21,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/sealsign/sealsign/agent/policy"
+	"github.com/sealsign/sealsign/internal/build"
 )
 
 const (
@@ -73,7 +74,7 @@ type Metrics struct {
 // New makes the metrics of an agent, whose state is read whenever they are asked for.
 func New(read func() State) *Metrics {
 	m := &Metrics{
-		read: read, build: build(),
+		read: read, build: prometheus.MustNewConstMetric(buildInfo.desc, prometheus.GaugeValue, 1, build.Version(), runtime.Version()),
 		modes: make(map[policy.Mode]prometheus.Observer), tpm: histograms(tpmSeconds, slow),
 		tpmErrors: prometheus.NewCounterVec(prometheus.CounterOpts{Name: tpmErrors.name, Help: tpmErrors.help}, tpmErrors.labels),
 	}
@@ -118,18 +119,3 @@ func (m *Metrics) Sockets(inUse func() (connections, streams int)) { m.sockets.S
 
 // ServeHTTP answers with the metrics, in the format that the client prefers.
 func (m *Metrics) ServeHTTP(w http.ResponseWriter, r *http.Request) { m.handler.ServeHTTP(w, r) }
-
-// build is which program this is.
-func build() prometheus.Metric {
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		info = &debug.BuildInfo{}
-	}
-	var revision string
-	for _, s := range info.Settings {
-		if s.Key == "vcs.revision" {
-			revision = s.Value
-		}
-	}
-	return prometheus.MustNewConstMetric(buildInfo.desc, prometheus.GaugeValue, 1, info.Main.Version, revision, info.GoVersion)
-}

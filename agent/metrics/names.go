@@ -83,5 +83,5 @@ var (
 	configWarned = define(gauge, "sealsign_config_warnings", "Warnings about the config in force.")
 	clockSkew    = define(gauge, "sealsign_clock_skew_seconds",
 		"How far a venue's clock is ahead of this host's; absent until it was read.", "venue", "host")
-	buildInfo = define(gauge, "sealsign_build_info", "Always 1: which program this is.", "version", "revision", "go_version")
+	buildInfo = define(gauge, "sealsign_build_info", "Always 1: which program this is.", "version", "go_version")
 )

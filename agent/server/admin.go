@@ -3,7 +3,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"runtime/debug"
 	"strings"
 
 	"google.golang.org/protobuf/types/known/timestamppb"
@@ -12,6 +11,7 @@ import (
 	"github.com/sealsign/sealsign/agent/keyring"
 	"github.com/sealsign/sealsign/agent/policy"
 	"github.com/sealsign/sealsign/agent/venue"
+	"github.com/sealsign/sealsign/internal/build"
 	"github.com/sealsign/sealsign/internal/fault"
 	pb "github.com/sealsign/sealsign/proto/sealsign/v1"
 )
@@ -25,7 +25,7 @@ type admin struct {
 func (s *admin) Status(context.Context, *pb.StatusRequest) (*pb.StatusResponse, error) {
 	status := s.agent.Status()
 	return &pb.StatusResponse{
-		Version: buildVersion(), Environment: status.Environment, StartedAt: timestamppb.New(status.StartedAt), Memory: status.Memory,
+		Version: build.Version(), Environment: status.Environment, StartedAt: timestamppb.New(status.StartedAt), Memory: status.Memory,
 		Config: configStatus(&status),
 		Tpm: &pb.TPMStatus{
 			Ok: status.TPMError == nil, Error: textOf(status.TPMError), Device: status.TPM.Device, Manufacturer: status.TPM.Manufacturer,
@@ -378,10 +378,3 @@ func hintOf(err error) string {
 
 // number is a version on the wire.
 func number(n int) uint32 { return uint32(n) } //nolint:gosec // versions count imports
-
-func buildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
-}

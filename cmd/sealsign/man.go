@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/sealsign/sealsign/internal/build"
 )
 
 // manCommand is for packagers, and so not in the help.
@@ -51,7 +53,7 @@ func manPage(cmd *cobra.Command) string {
 	var b strings.Builder
 	section := func(name string) { fmt.Fprintf(&b, ".SH %s\n", name) }
 
-	fmt.Fprintf(&b, ".TH %s 1 \"\" \"sealsign %s\"\n", strings.ToUpper(pageName(cmd)), roff(buildVersion()))
+	fmt.Fprintf(&b, ".TH %s 1 \"\" \"sealsign %s\"\n", strings.ToUpper(pageName(cmd)), roff(build.Version()))
 	section("NAME")
 	fmt.Fprintf(&b, "%s \\- %s\n", roff(pageName(cmd)), roff(cmd.Short))
 	section("SYNOPSIS")

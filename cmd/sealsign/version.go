@@ -2,13 +2,11 @@ package main
 
 import (
 	"runtime"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
-)
 
-// version is set by the linker in a release; else the build's own information has it.
-var version string
+	"github.com/sealsign/sealsign/internal/build"
+)
 
 // buildJSON is what `version --json` prints.
 type buildJSON struct {
@@ -25,7 +23,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Example: "  sealsign version",
 		Args:    words(0, 0),
 		RunE: func(*cobra.Command, []string) error {
-			v := buildJSON{buildVersion(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
+			v := buildJSON{build.Version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH}
 			if a.json {
 				return a.printJSON(v)
 			}
@@ -33,14 +31,4 @@ func (a *app) versionCommand() *cobra.Command {
 			return nil
 		},
 	}
-}
-
-func buildVersion() string {
-	if version != "" {
-		return version
-	}
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
 }

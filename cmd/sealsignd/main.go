@@ -21,6 +21,7 @@ import (
 
 	"github.com/sealsign/sealsign/agent"
 	"github.com/sealsign/sealsign/agent/server"
+	"github.com/sealsign/sealsign/internal/build"
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/internal/secmem"
 	"github.com/sealsign/sealsign/systemd"
@@ -45,7 +46,7 @@ func main() {
 		os.Exit(2)
 	}
 	if *version {
-		fmt.Println("sealsignd", buildVersion())
+		fmt.Println("sealsignd", build.Version())
 		return
 	}
 	if err := secmem.Harden(); err != nil {
@@ -93,7 +94,7 @@ func serve(ctx context.Context, path string, ready func(*agent.Agent)) error {
 	go systemd.Watch(ctx, logger, func(ctx context.Context) error { return s.SelfTest(ctx, sockets) })
 	go reloadOn(ctx, hangup, a)
 	go a.Watch(ctx)
-	logger.Info("ready", "version", buildVersion(), "runtime_dir", a.RuntimeDir(), "environment", a.Environment())
+	logger.Info("ready", "version", build.Version(), "runtime_dir", a.RuntimeDir(), "environment", a.Environment())
 	if ready != nil {
 		ready(a)
 	}
@@ -129,11 +130,4 @@ func fail(err error) {
 		fmt.Fprintf(os.Stderr, "  hint: %s\n", refusal.Hint)
 	}
 	os.Exit(1)
-}
-
-func buildVersion() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		return info.Main.Version
-	}
-	return "unknown"
 }
