@@ -5,20 +5,25 @@ PACKAGES ?= ./...
 VERSION ?= $(shell scripts/version)
 BIN ?= bin
 
-.PHONY: build install dev demo test unit race integration lint fuzz bench proto docs clean
+.PHONY: build install package dev demo test unit race integration lint fuzz bench proto docs clean
 
 build: ## bin/sealsign and bin/sealsignd, as they are shipped: static, without the TPM simulator, the same bytes from any folder
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X github.com/sealsign/sealsign/internal/build.version=$(VERSION)' \
 		-o $(BIN)/ ./cmd/sealsign ./cmd/sealsignd
 
 install: ## what make build has made, the units and their settings, into DESTDIR
-	install -D -t $(DESTDIR)/usr/bin bin/sealsign bin/sealsignd
+	install -D -t $(DESTDIR)/usr/bin $(BIN)/sealsign $(BIN)/sealsignd
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/system systemd/*.service systemd/*.socket
 	install -D -m 0644 systemd/sealsign.sysusers $(DESTDIR)/usr/lib/sysusers.d/sealsign.conf
 	install -D -m 0644 systemd/sealsign.tmpfiles $(DESTDIR)/usr/lib/tmpfiles.d/sealsign.conf
 	install -D -m 0644 systemd/sealsign.preset $(DESTDIR)/usr/lib/systemd/system-preset/50-sealsign.preset
 	install -D -m 0644 -t $(DESTDIR)/usr/lib/systemd/catalog systemd/sealsign.catalog
 	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/sealsign/examples systemd/examples/*.conf
+	install -D -m 0644 -t $(DESTDIR)/usr/share/doc/sealsign/monitoring systemd/monitoring/dashboard.json systemd/monitoring/rules.yml
+
+package: build ## .deb and .rpm, for amd64 and arm64, in dist/
+	@scripts/install-deps package
+	@scripts/package $(VERSION)
 
 dev: build ## and bin/sealsignd-dev: with the TPM simulator
 	@scripts/install-deps dev

@@ -48,6 +48,33 @@ func TestReadmeConfig(t *testing.T) {
 	}
 }
 
+// The config that the packages bring is good as it comes, where it grants nothing, and
+// with the examples in it.
+func TestPackagedConfig(t *testing.T) {
+	text := read(t, "systemd/packaging/sealsign.toml")
+	me, err := user.Current()
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples := regexp.MustCompile(`(?m)^#(\S)`).ReplaceAllString(text, "$1")
+	examples = strings.Replace(examples, `user  = "alpha"`, `user  = "`+me.Username+`"`, 1)
+	for name, test := range map[string]struct {
+		text    string
+		callers int
+	}{"as it comes": {text, 0}, "with its examples": {examples, 1}} {
+		file := filepath.Join(t.TempDir(), "sealsign.toml")
+		if err := os.WriteFile(file, []byte(test.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		loaded, problems := config.Load(file)
+		if len(problems) > 0 {
+			t.Errorf("%s: %v", name, problems)
+		} else if n := len(loaded.Callers); n != test.callers {
+			t.Errorf("%s: %d callers, want %d", name, n, test.callers)
+		}
+	}
+}
+
 var (
 	link   = regexp.MustCompile(`\]\(([^)#:]+)\)`)
 	folder = regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\|")
@@ -55,7 +82,7 @@ var (
 
 // What the documents point to exists.
 func TestLinks(t *testing.T) {
-	for _, document := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/metrics.md"} {
+	for _, document := range []string{"README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "docs/metrics.md", "systemd/README.md"} {
 		text := read(t, document)
 		for _, match := range append(link.FindAllStringSubmatch(text, -1), folder.FindAllStringSubmatch(text, -1)...) {
 			if _, err := os.Stat(filepath.Join("..", filepath.Dir(document), match[1])); err != nil {

@@ -29,6 +29,7 @@ import (
 //	<!-- docs: skip, REASON -->   it isn't run
 //	<!-- docs: exits 1 -->        it ends with this status
 //	<!-- docs: output -->         a console block prints what it shows; … stands for any text in a line
+//	<!-- docs: boot -->           it needs the package and a running systemd: systemd/packaging/boot-test runs it
 type block struct {
 	line     int // of the fence
 	language string
@@ -71,7 +72,7 @@ func documents(t *testing.T) []string {
 	return files
 }
 
-var docsMark = regexp.MustCompile(`^<!-- docs: (skip, .+|exits \d+|output) -->$`)
+var docsMark = regexp.MustCompile(`^<!-- docs: (skip, .+|exits \d+|output|boot) -->$`)
 
 // readBlocks finds a file's blocks.
 func readBlocks(t *testing.T, file string) []block {
@@ -116,7 +117,7 @@ func runBlocks(t *testing.T, file string, blocks []block, program func() (string
 		default:
 			continue
 		}
-		if strings.HasPrefix(b.mark, "skip") {
+		if strings.HasPrefix(b.mark, "skip") || b.mark == "boot" {
 			continue
 		}
 		if d == nil {
