@@ -1,6 +1,7 @@
 package mockvenue
 
 import (
+	"maps"
 	"net/http"
 	"slices"
 	"sync"
@@ -37,9 +38,10 @@ type Arrival struct {
 
 // State is what a venue has seen.
 type State struct {
-	Accepted map[Kind]int `json:"accepted"`
-	Refused  int          `json:"refused"`
-	Problems []string     `json:"problems"` // the first hundred reasons of refusals
+	Accepted map[Kind]int   `json:"accepted"`
+	Signed   map[string]int `json:"signed"` // of those that aren't public, by API key
+	Refused  int            `json:"refused"`
+	Problems []string       `json:"problems"` // the first hundred reasons of refusals
 }
 
 // seen collects arrivals. Its cost per request is one lock and one slot of a ring.
@@ -59,9 +61,12 @@ func (s *seen) add(a Arrival) {
 	defer s.mu.Unlock()
 	if a.Problem == "" {
 		if s.total.Accepted == nil {
-			s.total.Accepted = make(map[Kind]int)
+			s.total.Accepted, s.total.Signed = make(map[Kind]int), make(map[string]int)
 		}
 		s.total.Accepted[a.Kind]++
+		if a.Kind != Public {
+			s.total.Signed[a.APIKey]++
+		}
 	} else {
 		s.total.Refused++
 		if len(s.total.Problems) < maxProblems {
@@ -79,11 +84,9 @@ func (s *seen) add(a Arrival) {
 func (s *seen) state() State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	accepted := make(map[Kind]int)
-	for kind, n := range s.total.Accepted {
-		accepted[kind] = n
-	}
-	return State{Accepted: accepted, Refused: s.total.Refused, Problems: append([]string{}, s.total.Problems...)}
+	all := s.total
+	all.Accepted, all.Signed, all.Problems = maps.Clone(all.Accepted), maps.Clone(all.Signed), append([]string{}, all.Problems...)
+	return all
 }
 
 func (s *seen) last() []Arrival {
