@@ -35,9 +35,15 @@ func watch(ctx context.Context, w *watcher, changed func()) {
 	seen := fingerprint(w.path)
 	go func() {
 		defer w.disarm()
-		for w.wait(ctx) {
+		last, again := seen, false
+		for w.wait(ctx, again) {
 			w.arm()
-			if now := fingerprint(w.path); now != seen {
+			now := fingerprint(w.path)
+			// One look may find the middle of an edit, which the kernel hasn't told of
+			// yet. It counts once the next has found it too, or has found another.
+			again = now != seen && now != last && !again
+			last = now
+			if now != seen && !again {
 				seen = now
 				changed()
 			}
@@ -120,13 +126,17 @@ func (w *watcher) trace(path string) string {
 	return at
 }
 
-// wait returns true when it is time to look at the files, and false when ctx is done.
-func (w *watcher) wait(ctx context.Context) bool {
+// wait returns true when it is time to look at the files, again: soon, and false when
+// ctx is done.
+func (w *watcher) wait(ctx context.Context, again bool) bool {
 	var events chan fsnotify.Event
 	var errs chan error
 	every := pollAlone
 	if w.kernel != nil {
 		events, errs, every = w.kernel.Events, w.kernel.Errors, w.poll
+	}
+	if again {
+		every = quietFor
 	}
 	poll := time.After(every)
 	var quiet, late <-chan time.Time
@@ -140,7 +150,10 @@ func (w *watcher) wait(ctx context.Context) bool {
 			}
 		case <-errs: //nolint:errcheck // whatever it is: events may be lost, so it is time to look
 		case <-poll:
-			return true
+			if quiet == nil {
+				return true
+			}
+			continue
 		case <-quiet:
 			return true
 		case <-late:

@@ -1,10 +1,13 @@
 package config
 
 import (
+	"context"
+	"crypto/rand"
 	"fmt"
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -198,9 +201,35 @@ func TestWatchDoesNotWaitForever(t *testing.T) {
 	}
 }
 
+// What the poll happens to find in the middle of an edit isn't the edit's end.
+func TestWatchWaitsForAnEditThatItPolled(t *testing.T) {
+	s := site{t: t, name: t.Name(), dir: t.TempDir(), changes: make(chan struct{}, 100)}
+	s.write("etc/sealsign.toml", "a")
+	for range 20 { // the poll comes at some moment of the edit
+		ctx, stop := context.WithCancel(t.Context())
+		var early atomic.Bool
+		watch(ctx, &watcher{path: s.path("etc/sealsign.toml"), poll: quietFor / 100}, func() {
+			text, err := os.ReadFile(s.path("etc/sealsign.toml"))
+			s.must(err)
+			early.Store(early.Load() || len(text) == 0)
+			s.changes <- struct{}{}
+		})
+		began := time.Now()
+		s.must(os.Truncate(s.path("etc/sealsign.toml"), 0))
+		time.Sleep(quietFor / 2)
+		s.write("etc/sealsign.toml", rand.Text())
+		took := time.Since(began)
+		s.noticed()
+		stop()
+		if early.Load() && took < quietFor { // on a busy machine it may look like two edits
+			t.Fatal("told of a file that is being written")
+		}
+	}
+}
+
 // Without watches of the kernel's the files are looked at all the same.
 func TestWatchPollsAlone(t *testing.T) {
-	if w := (&watcher{poll: never}); !w.wait(t.Context()) {
+	if w := (&watcher{poll: never}); !w.wait(t.Context(), false) {
 		t.Error("not looked at")
 	}
 }
