@@ -97,6 +97,8 @@ func readFile(path, name string) (file, error) {
 	switch {
 	case err != nil:
 		return file{}, fmt.Errorf("can't be read: %s", reason(err))
+	case len(content) == 0:
+		return file{}, errors.New("is empty, as while it is being written; remove it, or write a comment into it")
 	case len(content) > maxFile:
 		return file{}, fmt.Errorf("is larger than %d KiB, the most that is read", maxFile>>10)
 	}

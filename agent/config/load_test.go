@@ -169,6 +169,13 @@ func TestWhatIsInConfD(t *testing.T) {
 	if _, problems := Load(path); len(problems) != 1 || problems[0].Message != "is a folder, and a file is wanted" {
 		t.Errorf("a folder in conf.d: %v", problems)
 	}
+	if err := os.Remove(filepath.Join(dir, "conf.d", "a.toml")); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "conf.d", "a.toml"), "")
+	if _, problems := Load(path); len(problems) != 1 || !strings.Contains(problems[0].Message, "is empty") {
+		t.Errorf("an empty file in conf.d: %v", problems)
+	}
 }
 
 func TestWhatIsTooMuch(t *testing.T) {
