@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -225,6 +227,36 @@ func TestWatchWaitsForAnEditThatItPolled(t *testing.T) {
 			t.Fatal("told of a file that is being written")
 		}
 	}
+}
+
+// Where the kernel's queue overflows, the events of an edit are lost, and it is seen all the same.
+func TestWatchSeesWhatTheKernelForgot(t *testing.T) {
+	text, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	queued, err := strconv.Atoi(strings.TrimSpace(string(text)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := site{t: t, name: t.Name(), dir: t.TempDir(), changes: make(chan struct{}, 100)}
+	s.write("etc/sealsign.toml", "a")
+	w := &watcher{path: s.path("etc/sealsign.toml"), poll: never}
+	proceed := make(chan struct{})
+	watch(t.Context(), w, func() {
+		s.changes <- struct{}{}
+		<-proceed
+	})
+	s.write("etc/sealsign.toml", "b")
+	s.noticed()
+	const taken = 10_000 // more events than fsnotify takes from the kernel ahead
+	for range (queued + taken) / 2 {
+		s.write("etc/x", "")
+		s.remove("etc/x")
+	}
+	s.write("etc/sealsign.toml", "c")
+	close(proceed)
+	s.noticed()
 }
 
 // Without watches of the kernel's the files are looked at all the same.

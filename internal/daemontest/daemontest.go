@@ -99,11 +99,15 @@ func Start(t testing.TB, settings string) *Daemon {
 // Write writes the config file anew.
 func (d *Daemon) Write(settings string) {
 	d.t.Helper()
-	text := fmt.Sprintf("version = 1\n[agent]\nenvironment = \"testnet\"\nstate_dir = %q\nruntime_dir = %q\n[tpm]\ndevice = %q\nallow_software = true\n%s\n%s",
-		d.State, d.Run, d.TPM.Options().Device, d.Venues.Config("testnet"), settings)
-	if err := os.WriteFile(d.Config, []byte(text), 0o600); err != nil {
+	if err := os.WriteFile(d.Config, []byte(d.Text(settings)), 0o600); err != nil {
 		d.t.Fatal(err)
 	}
+}
+
+// Text is what Write writes.
+func (d *Daemon) Text(settings string) string {
+	return fmt.Sprintf("version = 1\n[agent]\nenvironment = \"testnet\"\nstate_dir = %q\nruntime_dir = %q\n[tpm]\ndevice = %q\nallow_software = true\n%s\n%s",
+		d.State, d.Run, d.TPM.Options().Device, d.Venues.Config("testnet"), settings)
 }
 
 // Restart starts the daemon again after Kill or Stop, and waits until it answers.
