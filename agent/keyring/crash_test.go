@@ -1,16 +1,19 @@
 package keyring
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -26,7 +29,8 @@ var errDead = errors.New("killed")
 
 // killer stops the process at its n-th change of the disk or of a counter: that one is
 // done in half where it is a write, with no answer or not at all where it is an
-// increment, and nothing is done any more.
+// increment, and nothing is done any more. Or, where it has a fault of the disk, that is
+// what the process gets, and it lives on.
 type killer struct {
 	mu    sync.Mutex
 	armed bool
@@ -34,6 +38,23 @@ type killer struct {
 	dead  bool
 	at    string // what it died of
 	log   []string
+	fault diskFault // zero: the process is killed
+}
+
+// diskFault is what a disk does to a process that lives on.
+type diskFault struct {
+	err   error
+	kinds []string // of changes that it strikes; nil: all
+	once  bool     // and the next change works again
+}
+
+var diskFaults = map[string]diskFault{
+	"an error, once":       {syscall.EIO, nil, true},
+	"errors from then on":  {syscall.EIO, nil, false},
+	"a short write":        {io.ErrShortWrite, []string{"write"}, true},
+	"an fsync that fails":  {syscall.EIO, []string{"sync"}, true},
+	"full from then on":    {syscall.ENOSPC, []string{"mkdir", "create", "write"}, false},
+	"read-only from there": {syscall.EROFS, nil, false},
 }
 
 func (k *killer) step(what, path string) error {
@@ -43,14 +64,19 @@ func (k *killer) step(what, path string) error {
 		return nil
 	}
 	k.log = append(k.log, what+" "+filepath.Base(path))
-	if k.left == 0 {
-		if !k.dead {
-			k.dead, k.at = true, what
-		}
-		return errDead
+	switch {
+	case k.fault.kinds != nil && !slices.Contains(k.fault.kinds, what):
+		return nil
+	case k.left > 0:
+		k.left--
+		return nil
+	case k.fault.once && k.dead:
+		return nil
 	}
-	k.left--
-	return nil
+	if !k.dead {
+		k.dead, k.at = true, what
+	}
+	return cmp.Or(k.fault.err, errDead)
 }
 
 // counting is a TPM whose counters are incremented for a process that may be killed.
@@ -111,10 +137,7 @@ func (k *killer) fs() FS {
 			return disk.Write(f, data)
 		},
 		Sync: func(f *os.File) error {
-			if err := k.step("sync", f.Name()); err != nil {
-				return err
-			}
-			return disk.Sync(f)
+			return k.step("sync", f.Name()) // for real it would take most of the time, and is for a power cut alone
 		},
 		Rename: func(from, to string) error {
 			if err := k.step("rename", to); err != nil {
@@ -140,7 +163,8 @@ type interrupted struct {
 	// before and after are how the key may be found afterwards.
 	before, after string
 	// then, where it isn't nil, looks at what else is to be whole or absent.
-	then func(t *testing.T, r *Ring, done bool)
+	then  func(t *testing.T, r *Ring, done bool)
+	takes bool // a right away
 }
 
 // standing describes a key: who signs, and the states of its versions.
@@ -163,6 +187,33 @@ func standing(t *testing.T, r *Ring, name string) string {
 }
 
 func TestStoppedAtEachWriteAChangeIsWholeOrAbsent(t *testing.T) {
+	for what, c := range interruptions(t) {
+		t.Run(what, func(t *testing.T) {
+			for n, more := 0, true; more; n++ {
+				t.Run(fmt.Sprint(n), func(t *testing.T) { more = c.stopAt(t, newCountingPlace(t), n) && !t.Failed() })
+			}
+		})
+	}
+}
+
+// A disk that takes a change only in part leaves it whole or absent too, in memory and
+// after a restart. What the daemon said was done is done, what takes a right away is in
+// force whatever it said, and what it refused can be done again.
+func TestAFaultOfTheDiskAtEachWrite(t *testing.T) {
+	for what, c := range interruptions(t) {
+		for name, fault := range diskFaults {
+			t.Run(what+", "+name, func(t *testing.T) {
+				for n, more := 0, true; more; n++ {
+					t.Run(fmt.Sprint(n), func(t *testing.T) { more = c.survives(t, newPlace(t), n, fault) && !t.Failed() })
+				}
+			})
+		}
+	}
+}
+
+// interruptions are all changes of the store.
+func interruptions(t *testing.T) map[string]interrupted {
+	t.Helper()
 	main := hmacSpec("main")
 	one := with(main, func(s *Spec) { s.Version = 1 })
 	moved := with(main, func(s *Spec) { s.Hosts = []string{"private.example"} })
@@ -190,23 +241,23 @@ func TestStoppedAtEachWriteAChangeIsWholeOrAbsent(t *testing.T) {
 		}
 	}
 	var copied string
-	for what, c := range map[string]interrupted{
-		"first import":      {main, nothing, main, importing("alpha"), "KEY_EMPTY: ", "version 1: active", nil},
-		"import":            {main, first, main, importing("beta"), "version 1: active", "version 2: retired active", nil},
-		"import as pending": {main, first, one, importing("beta"), "version 1: active", "version 1: active pending", nil},
+	return map[string]interrupted{
+		"first import":      {main, nothing, main, importing("alpha"), "KEY_EMPTY: ", "version 1: active", nil, false},
+		"import":            {main, first, main, importing("beta"), "version 1: active", "version 2: retired active", nil, false},
+		"import as pending": {main, first, one, importing("beta"), "version 1: active", "version 1: active pending", nil, false},
 		"switch": {main, both, one, func(t *testing.T, r *Ring) error {
 			_, err := r.settle(t.Context(), r.keys["main"])
 			return err
-		}, "version 1: active retired", "version 1: active retired", nil},
+		}, "version 1: active retired", "version 1: active retired", nil, false},
 		"suspend": {main, first, main, func(_ *testing.T, r *Ring) error {
 			return r.Suspend("main", false)
-		}, "version 1: active", "KEY_SUSPENDED: active", nil},
+		}, "version 1: active", "KEY_SUSPENDED: active", nil, true},
 		"revoke": {main, both, main, func(_ *testing.T, r *Ring) error {
 			return r.Revoke("main", 2)
-		}, "version 2: retired active", "KEY_REVOKED: retired revoked", nil},
+		}, "version 2: retired active", "KEY_REVOKED: retired revoked", nil, true},
 		"revoke all": {main, both, main, func(_ *testing.T, r *Ring) error {
 			return r.Revoke("main", 0)
-		}, "version 2: retired active", "KEY_REVOKED: revoked revoked", nil},
+		}, "version 2: retired active", "KEY_REVOKED: revoked revoked", nil, true},
 		"revoke all of every key": {main, func(t *testing.T, r *Ring) {
 			both(t, r)
 			copied = filepath.Join(t.TempDir(), "copy")
@@ -219,32 +270,26 @@ func TestStoppedAtEachWriteAChangeIsWholeOrAbsent(t *testing.T) {
 			if done {
 				opensNothing(t, r.device.Load(), copied)
 			}
-		}},
+		}, true},
 		"rebind": {main, first, moved, func(t *testing.T, r *Ring) error {
 			return r.Rebind(t.Context(), "main")
-		}, "KEY_REBIND_REQUIRED: active", "version 1: active", nil},
+		}, "KEY_REBIND_REQUIRED: active", "version 1: active", nil, false},
 		"generate": {generated, nothing, generated, func(t *testing.T, r *Ring) error {
 			_, _, err := r.Generate(t.Context(), "main")
 			return err
-		}, "KEY_EMPTY: ", "KEY_PENDING: pending", nil},
+		}, "KEY_EMPTY: ", "KEY_PENDING: pending", nil, false},
 		"complete": {generated, made, generated, func(t *testing.T, r *Ring) error {
 			_, err := r.Import(t.Context(), "main", []byte(`{"api_key":"id"}`))
 			return err
-		}, "KEY_PENDING: pending", "version 1: active", nil},
+		}, "KEY_PENDING: pending", "version 1: active", nil, false},
 		"wrapped import": {main, enrolled, main, func(t *testing.T, r *Ring) error {
 			_, err := r.ImportWrapped(t.Context(), "main", wrapped(t, r), false)
 			return err
-		}, "KEY_EMPTY: ", "version 1: active", takenWith},
+		}, "KEY_EMPTY: ", "version 1: active", takenWith, false},
 		"import by the inbox": {main, enrolled, main, func(t *testing.T, r *Ring) error {
 			_, err := r.ImportWrapped(t.Context(), "main", wrapped(t, r), true)
 			return err
-		}, "KEY_EMPTY: ", "KEY_PENDING: pending", takenWith},
-	} {
-		t.Run(what, func(t *testing.T) {
-			for n, more := 0, true; more; n++ {
-				t.Run(fmt.Sprint(n), func(t *testing.T) { more = c.stopAt(t, newCountingPlace(t), n) && !t.Failed() })
-			}
-		})
+		}, "KEY_EMPTY: ", "KEY_PENDING: pending", takenWith, false},
 	}
 }
 
@@ -285,6 +330,52 @@ func (c *interrupted) stopAt(t *testing.T, p *place, n int) bool {
 	// A TPM that is gone when the disk has all is no error: it follows.
 	if err == nil && !strings.HasPrefix(k.at, "increment") {
 		t.Fatalf("stopped at %v: no error", k.log)
+	}
+	return true
+}
+
+// survives makes the change on a disk that begins to fail at its n-th write. It is
+// false when the change has fewer.
+func (c *interrupted) survives(t *testing.T, p *place, n int, fault diskFault) bool {
+	k := &killer{left: n, fault: fault}
+	p.dir, p.fs = newDir(t), k.fs()
+	r := p.open(c.config)
+	c.prepare(t, r)
+	r.mu.Lock()
+	r.keys["main"].specLocked(&c.edit)
+	r.mu.Unlock()
+	k.armed = true
+	err := c.do(t, r)
+	k.armed = false // the disk is well again
+	if !k.dead {
+		r.Close()
+		return false
+	}
+	check := func(when, got string) {
+		t.Helper()
+		if got != c.after && (got != c.before || err == nil || c.takes) {
+			t.Fatalf("%v gave %v: %s: %q; want %q or, unless it was done, %q", k.log, err, when, got, c.after, c.before)
+		}
+	}
+	p.clock.add(retryLoad)
+	r.Warm(t.Context()) // what goes on in the background
+	check("in memory", standing(t, r, "main"))
+	if c.takes && err != nil {
+		r.Close() // it is written then at the latest
+	} else {
+		defer r.Close()
+	}
+	p.fs = FS{}
+	r = p.open(c.edit)
+	defer r.Close()
+	r.Warm(t.Context())
+	got := standing(t, r, "main")
+	check("after a restart", got)
+	if got == c.before && c.before != c.after {
+		err, number := c.do(t, r), regexp.MustCompile(`version \d+`) // one that had a file isn't given again
+		if got := standing(t, r, "main"); err != nil || number.ReplaceAllString(got, "") != number.ReplaceAllString(c.after, "") {
+			t.Fatalf("after %v it is done again: %v, %q; want %q", k.log, err, got, c.after)
+		}
 	}
 	return true
 }

@@ -292,7 +292,11 @@ func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, ke
 		err = c.list(&meta, state)
 	}
 	if err != nil {
-		_ = r.store.remove(name, meta.Version) // what isn't listed is of no use, and may be on a full disk
+		// What isn't listed is of no use, and may be on a full disk. But a manifest
+		// whose write failed at its very end may list it, until another is in its place.
+		if m, _, unread := r.store.readManifest(); unread == nil && (m == nil || m.Keys[name][meta.Version] == "" || r.save() == nil) {
+			_ = r.store.remove(name, meta.Version)
+		}
 		return 0, err
 	}
 	return meta.Version, nil
