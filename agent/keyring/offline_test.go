@@ -150,3 +150,42 @@ func TestRecoveryStoppedAtEachWrite(t *testing.T) {
 		signsWith(t, r, "main", "alpha")
 	}
 }
+
+// A recovery that the disk stops can be made again by the same process.
+func TestARecoveryOnAFaultyDisk(t *testing.T) {
+	for name, fault := range diskFaults {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			for n := 0; recoversAfter(t, p, n, fault); n++ {
+			}
+		})
+	}
+}
+
+// recoversAfter recovers a store on a disk that begins to fail at the n-th write. It is
+// false when a recovery has fewer.
+func recoversAfter(t *testing.T, p *place, n int, disk diskFault) bool {
+	p.dir, p.fs = newDir(t), FS{}
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	r.Close()
+	must(t, os.Remove(r.store.manifest()))
+	k := &killer{left: n, fault: disk}
+	p.fs = k.fs()
+	r = p.open(hmacSpec("main"))
+	k.armed = true
+	_, err := r.Recover(t.Context())
+	k.armed = false
+	if k.dead != (err != nil) {
+		t.Fatalf("%v gave %v", k.log, err)
+	}
+	p.clock.add(retryLoad)
+	if _, again := r.Recover(t.Context()); again != nil && !strings.Contains(again.Error(), "nothing to recover") {
+		t.Fatalf("after %v: %v", k.log, again)
+	}
+	r.Apply([]Spec{with(hmacSpec("main"), func(s *Spec) { s.Version = 1 })})
+	signsWith(t, r, "main", "alpha")
+	r.Close()
+	signsWith(t, p.open(with(hmacSpec("main"), func(s *Spec) { s.Version = 1 })), "main", "alpha")
+	return k.dead
+}
