@@ -191,7 +191,11 @@ func (c *conn) end(s *session) {
 
 // flush frees a handle. What it can't free goes with the connection.
 func (c *conn) flush(h tpm2.TPMHandle) {
-	_, _ = tpm2.FlushContext{FlushHandle: h}.Execute(c)
+	for range 3 { // a busy TPM is asked again: what stays would be in the way of what comes
+		if _, err := (tpm2.FlushContext{FlushHandle: h}).Execute(c); err == nil || remedyFor(err) != wait {
+			return
+		}
+	}
 }
 
 // on gives the argument that go-tpm wants for an object used with a session.
