@@ -63,7 +63,8 @@ func (r *Ring) Revoke(name string, n int) error {
 	if err != nil {
 		return err
 	}
-	_ = r.save() // what it can't write, the stops hold
+	_ = r.saveStops() // at once: the manifest may wait for the TPM
+	_ = r.save()      // what it can't write, the stops hold
 	saved := r.persist("revoked", "could sign again", name)
 	// The file goes even if the manifest couldn't be written, since a version
 	// without one can't sign either. It may make the room that the disk lacked.
