@@ -253,3 +253,29 @@ func TestStopsThatCannotBeRead(t *testing.T) {
 	signsWith(t, r, "main", "alpha")
 	useRefused(t, r, "other", fault.KeySuspended, "resume")
 }
+
+// Two instances of a host that begin at once may have picked the same NV index: the
+// second one to define it picks another.
+func TestTwoStoresThatBeginAtOnce(t *testing.T) {
+	p := newPlace(t)
+	first := p.dir
+	late, err := openStore(newDir(t), FS{})
+	must(t, err)
+	_, err = late.newAnchor(t.Context(), p.device)
+	must(t, err)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+
+	p.dir = late.dir
+	other := p.open(hmacSpec("main"))
+	mustImport(t, other, "main", "beta")
+	if r.anchor.index == other.anchor.index {
+		t.Errorf("both have NV index %d", r.anchor.index)
+	}
+	r.Close()
+	other.Close()
+	for dir, secret := range map[string]string{first: "alpha", late.dir: "beta"} {
+		p.dir = dir
+		signsWith(t, p.open(hmacSpec("main")), "main", secret)
+	}
+}

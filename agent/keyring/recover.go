@@ -48,16 +48,7 @@ func (r *Ring) Recover(ctx context.Context) ([]Recovered, error) {
 	if err := r.adoptEpoch(ctx, device, found); err != nil {
 		return nil, err
 	}
-	f, err := r.store.newAnchor(ctx, device)
-	if err != nil {
-		return nil, err
-	}
-	a, err := f.open(ctx, device)
-	if err != nil {
-		return nil, err
-	}
-	if err := r.beginAt(ctx, a); err != nil {
-		a.wipe()
+	if err := r.beginStore(ctx, device, nil); err != nil {
 		return nil, err
 	}
 	recovered := r.takeOver(found)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
+	"github.com/sealsign/sealsign/tpm"
 )
 
 const (
@@ -93,35 +94,55 @@ func (r *Ring) prove(ctx context.Context) error {
 	if f == nil && m != nil {
 		return untrusted(errors.New("anchor.json is missing"))
 	}
-	if f == nil {
-		if f, err = r.store.newAnchor(ctx, device); err != nil {
-			return err
-		}
-	}
-	a, err := f.open(ctx, device)
-	if err != nil {
-		return err
-	}
 	if m == nil {
-		err = r.beginAt(ctx, a)
-	} else if err = a.verify(ctx, device, m, file); err == nil {
-		r.anchor, r.number, r.tried = a, m.Number, m
+		err = r.beginStore(ctx, device, f)
+	} else {
+		err = r.proveNewest(ctx, device, f, m, file)
 	}
 	if err != nil {
-		a.wipe()
 		return err
 	}
 	return r.writeManifest(ctx)
 }
 
-// beginAt makes a the anchor of a manifest that has yet to be written.
-func (r *Ring) beginAt(ctx context.Context, a *anchor) error {
-	device, err := r.tpm()
+func (r *Ring) proveNewest(ctx context.Context, device *tpm.Device, f *anchorFile, m *manifest, file *manifestFile) error {
+	a, err := f.open(ctx, device)
+	if err != nil {
+		return err
+	}
+	if err := a.verify(ctx, device, m, file); err != nil {
+		a.wipe()
+		return err
+	}
+	r.anchor, r.number, r.tried = a, m.Number, m
+	return nil
+}
+
+// beginStore makes the anchor of a manifest that has yet to be written: the one that
+// an interrupted start left, or a new one where that is nil, or where another instance
+// of this host has defined its NV index first.
+func (r *Ring) beginStore(ctx context.Context, device *tpm.Device, left *anchorFile) error {
+	if left != nil {
+		err := r.beginAt(ctx, device, left)
+		if err == nil || fault.From(err).Reason != fault.KeyDamaged {
+			return err
+		}
+	}
+	f, err := r.store.newAnchor(ctx, device)
+	if err != nil {
+		return err
+	}
+	return r.beginAt(ctx, device, f)
+}
+
+func (r *Ring) beginAt(ctx context.Context, device *tpm.Device, f *anchorFile) error {
+	a, err := f.open(ctx, device)
 	if err != nil {
 		return err
 	}
 	counter, err := a.begin(ctx, device)
 	if err != nil {
+		a.wipe()
 		return err
 	}
 	r.anchor, r.number, r.tried = a, counter-1, nil
