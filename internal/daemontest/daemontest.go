@@ -26,6 +26,8 @@ const startTime = 20 * time.Second
 // Daemon is a sealsignd process and what is around it. The process that runs
 // the test is its caller "me".
 type Daemon struct {
+	Environment string
+
 	Dir    string // holds all else
 	Run    string // of the sockets
 	State  string
@@ -66,34 +68,60 @@ var Build = sync.OnceValues(func() (string, error) {
 	return dir, nil
 })
 
-// Start starts a daemon that ends with the test. settings are the config's
-// [audit], keys, roles and callers.
+// Start starts a daemon that ends with the test, in the environment testnet. settings
+// are the config's [audit], keys, roles and callers.
 func Start(t testing.TB, settings string) *Daemon {
+	t.Helper()
+	d := newDaemon(t, "testnet")
+	var err error
+	if d.Venues, err = mockvenue.Start(mockvenue.Options{Dir: d.Dir}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(d.Venues.Close)
+	d.TPM = tpmtest.StartSwtpm(t, "unix")
+	d.begin(settings)
+	return d
+}
+
+// Instance starts another daemon on the same host, with the same TPM, in another
+// environment. The one before is stopped, since swtpm serves one at a time.
+func (d *Daemon) Instance(environment, settings string) *Daemon {
+	d.t.Helper()
+	d.Stop()
+	other := newDaemon(d.t, environment)
+	other.Venues, other.TPM = d.Venues, d.TPM
+	other.begin(settings)
+	return other
+}
+
+func newDaemon(t testing.TB, environment string) *Daemon {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "sealsign") // a socket's path has at most 107 bytes, t.TempDir() may have more
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &Daemon{t: t, Dir: dir, Run: filepath.Join(dir, "run"), State: filepath.Join(dir, "state"), Config: filepath.Join(dir, "sealsign.toml")}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if d.Venues, err = mockvenue.Start(mockvenue.Options{Dir: dir}); err != nil {
-		t.Fatal(err)
+	return &Daemon{
+		t: t, Environment: environment,
+		Dir: dir, Run: filepath.Join(dir, "run"), State: filepath.Join(dir, "state"), Config: filepath.Join(dir, "sealsign.toml"),
 	}
-	t.Cleanup(d.Venues.Close)
-	d.TPM = tpmtest.StartSwtpm(t, "unix")
+}
+
+func (d *Daemon) begin(settings string) {
+	d.t.Helper()
 	d.Write(settings)
-	if d.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
-		t.Fatal(err)
+	var err error
+	if d.log, err = os.Create(filepath.Join(d.Dir, "log")); err != nil {
+		d.t.Fatal(err)
 	}
-	t.Cleanup(func() {
+	d.t.Cleanup(func() {
 		d.Kill()
-		if t.Failed() {
-			t.Logf("the daemon's log:\n%s", d.Log())
+		if d.t.Failed() {
+			d.t.Logf("the daemon's log:\n%s", d.Log())
 		}
 		_ = d.log.Close()
 	})
 	d.Restart()
-	return d
 }
 
 // Write writes the config file anew.
@@ -106,8 +134,8 @@ func (d *Daemon) Write(settings string) {
 
 // Text is what Write writes.
 func (d *Daemon) Text(settings string) string {
-	return fmt.Sprintf("version = 1\n[agent]\nenvironment = \"testnet\"\nstate_dir = %q\nruntime_dir = %q\n[tpm]\ndevice = %q\nallow_software = true\n%s\n%s",
-		d.State, d.Run, d.TPM.Options().Device, d.Venues.Config("testnet"), settings)
+	return fmt.Sprintf("version = 1\n[agent]\nenvironment = %q\nstate_dir = %q\nruntime_dir = %q\n[tpm]\ndevice = %q\nallow_software = true\n%s\n%s",
+		d.Environment, d.State, d.Run, d.TPM.Options().Device, d.Venues.Config(d.Environment), settings)
 }
 
 // Restart starts the daemon again after Kill or Stop, and waits until it answers.
