@@ -80,6 +80,23 @@ func TestAClockThatIsSetBackRevivesNoKey(t *testing.T) {
 	s.signs()
 }
 
+// Once its time is over a key isn't in memory any more: it takes the TPM to bring it back.
+func TestAnExpiredKeyLeavesMemory(t *testing.T) {
+	p := &plug{dial: simulator(t)}
+	s, clock := aging(t, ends(time.Hour), agent.Options{TPM: p.open, Synchronised: yes})
+	s.signs()
+	clock.by.Store(int64(2 * time.Hour))
+	s.agent.Tend(clock.now())
+	p.out.Store(true)
+	s.relined(ends(2 * year))
+	s.refused(s.ask("acme", "GET /account"), fault.TPMUnavailable)
+	p.out.Store(false)
+	s.eventually("its return", func() bool {
+		_, err := s.do(t.Context(), s.ask("acme", "GET /account"))
+		return err == nil
+	})
+}
+
 // What was refused is on disk at once: a crash doesn't bring it back either.
 func TestWhatHasEndedIsWrittenAtOnce(t *testing.T) {
 	s, clock := aging(t, ends(time.Hour), agent.Options{Synchronised: yes})

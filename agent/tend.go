@@ -64,11 +64,12 @@ func (a *Agent) tendAll() {
 	}
 }
 
-// tend keeps what is to survive, and warns of keys where the last time is long ago.
+// tend keeps what is to survive, ends keys whose time is over, and warns of keys where the last time is long ago.
 // It returns when it warned last.
 func (a *Agent) tend(warned time.Time) time.Time {
 	a.keepTime()
 	a.keepUses()
+	a.ring.Expire()
 	if a.now().Sub(warned).Abs() < warnEvery {
 		return warned
 	}

@@ -87,7 +87,7 @@ func TestTPMThatGoesAndComes(t *testing.T) {
 	mustImport(t, r, "loaded", "alpha")
 	mustImport(t, r, "unloaded", "beta")
 	mustImport(t, r, "resident", "gamma")
-	r.unload(r.keys["unloaded"], 0, errStopping())
+	r.unload(r.keys["unloaded"], errStopping())
 
 	software.Kill()
 	_, err := mustUse(t, r, "resident").Sign(t.Context(), nil, nil)
@@ -214,7 +214,7 @@ func TestBrokenKeyIsNotTriedAtEachRequest(t *testing.T) {
 	p := newPlace(t)
 	r := p.open(hmacSpec("main"))
 	mustImport(t, r, "main", "alpha")
-	r.unload(r.keys["main"], 0, errStopping())
+	r.unload(r.keys["main"], errStopping())
 	path := r.store.version("main", 1)
 	data, err := os.ReadFile(path)
 	must(t, err)

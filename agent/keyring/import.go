@@ -354,9 +354,9 @@ func (c *change) list(meta *metadata, state State) error {
 // begin lets a new version sign, if it is the wanted one.
 func (r *Ring) begin(ctx context.Context, k *key, number int) error {
 	r.mu.RLock()
-	wanted := k.wantedLocked() == number
+	now := k.wantedLocked() == number && k.held(true) == nil
 	r.mu.RUnlock()
-	if !wanted || hold(k.hold.Load()) == suspended {
+	if !now {
 		return nil
 	}
 	_, err := r.settleBusy(ctx, k)

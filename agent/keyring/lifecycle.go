@@ -29,7 +29,7 @@ func (r *Ring) Suspend(name string, cancels bool) error {
 	}
 	if !cancels {
 		for _, k := range keys {
-			r.unload(k, 0, fault.From(k.held(false)))
+			r.unload(k, fault.From(k.held(false)))
 		}
 	}
 	return r.persist("suspended", "would sign again", name)
@@ -150,7 +150,7 @@ func (r *Ring) Rebind(ctx context.Context, name string) error {
 			err = failed
 		}
 	}
-	if err != nil || hold(c.key.hold.Load()) == suspended {
+	if err != nil || c.key.held(true) != nil {
 		return err
 	}
 	r.mu.Lock()
@@ -216,10 +216,10 @@ func (r *Ring) sorted() []*key {
 	return slices.SortedFunc(maps.Values(r.keys), func(a, b *key) int { return strings.Compare(a.name, b.name) })
 }
 
-// unload ends the loaded version n, or all if n is 0.
-func (r *Ring) unload(k *key, n int, why *fault.Error) {
+// unload ends all versions that are loaded.
+func (r *Ring) unload(k *key, why *fault.Error) {
 	r.mu.Lock()
-	gone := k.unloadLocked(n)
+	gone := k.unloadLocked(0)
 	r.mu.Unlock()
 	endAll(gone, why)
 }

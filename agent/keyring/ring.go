@@ -263,16 +263,16 @@ func (k *key) specLocked(spec *Spec) (ending, bool) {
 	k.spec, k.problem = spec, nil
 	k.expire(spec.Expires)
 	superseded := k.dropTrialLocked()
-	live := k.live.Load()
-	var err error
-	if live != nil {
-		err = live.meta.bound(spec)
+	if err := k.expired(); err != nil {
+		return ending{append(k.unloadLocked(0), superseded...), fault.From(err)}, true
 	}
-	if err == nil {
-		return ending{superseded, errSuperseded()}, superseded != nil
+	if live := k.live.Load(); live != nil {
+		if err := live.meta.bound(spec); err != nil {
+			k.problem = fault.From(err)
+			return ending{append(k.unloadLocked(0), superseded...), k.problem}, true
+		}
 	}
-	k.problem = fault.From(err)
-	return ending{append(k.unloadLocked(0), superseded...), k.problem}, true
+	return ending{superseded, errSuperseded()}, superseded != nil
 }
 
 // unloadLocked takes a loaded version out of use, or all if n is 0. The caller ends them.

@@ -73,6 +73,16 @@ func (k *key) expired() error {
 		WithHint("sealsign key rotate %[1]s, and set a later expires under [keys.%[1]s]; if that time hasn't come: sealsign doctor", k.name)
 }
 
+// Expire wipes what is loaded of keys whose time is over. It is to be called from time
+// to time: until then they refuse all the same. A later expires has them loaded again.
+func (r *Ring) Expire() {
+	for _, k := range r.sorted() {
+		if err := k.expired(); err != nil {
+			r.unload(k, fault.From(err))
+		}
+	}
+}
+
 // scheduleLocked tells how the key ages.
 func (r *Ring) scheduleLocked(k *key) Schedule {
 	if k.spec == nil {

@@ -56,11 +56,48 @@ func TestAnEditMovesTheEnd(t *testing.T) {
 	begun := mustUse(t, r, "main")
 	r.Apply([]Spec{expiring(p.clock.Now().Add(-hour))})
 	refused(t, begun.Valid(), fault.KeyExpired, "")
+	if begun.version.memory.Bytes() != nil {
+		t.Error("the version is in memory after its end")
+	}
 	r.Apply([]Spec{hmacSpec("main")})
 	signsWith(t, r, "main", "alpha")
-	if begun.Valid() != nil {
-		t.Error("the version was unloaded by an edit of its end")
+	refused(t, begun.Valid(), fault.KeyExpired, "")
+}
+
+// An expired key leaves memory, isn't loaded, takes imports, and is loaded again when its
+// end is moved.
+func TestAnExpiredKeyLeavesMemory(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(expiring(p.clock.Now().Add(hour)), hmacSpec("other"))
+	mustImport(t, r, "main", "alpha")
+	mustImport(t, r, "other", "gamma")
+	begun, other := mustUse(t, r, "main"), mustUse(t, r, "other")
+	p.clock.add(hour - 1)
+	r.Expire()
+	if err := begun.Valid(); err != nil {
+		t.Fatal(err)
 	}
+	p.clock.add(1)
+	r.Expire()
+	if begun.version.memory.Bytes() != nil {
+		t.Error("it is in memory after its end")
+	}
+	refused(t, begun.Valid(), fault.KeyExpired, "expires")
+	if err := other.Valid(); err != nil {
+		t.Errorf("another key: %v", err)
+	}
+	r.Warm(t.Context())
+	mustImport(t, r, "main", "beta")
+	if k := r.keys["main"]; len(k.loaded) > 0 || k.live.Load() != nil {
+		t.Error("it is loaded again")
+	}
+	useRefused(t, r, "main", fault.KeyExpired, "")
+	if i := infoOf(t, r, "main"); i.State != "expired" || i.Active != 1 || i.Wanted != 2 {
+		t.Errorf("got %+v", i)
+	}
+	r.Apply([]Spec{expiring(p.clock.Now().Add(hour)), hmacSpec("other")})
+	eventually(t, "the new version signs", func() bool { return infoOf(t, r, "main").Active == 2 })
+	signsWith(t, r, "main", "beta")
 }
 
 // A suspension is told before the end, and outlives an edit of it.

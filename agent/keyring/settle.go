@@ -95,7 +95,7 @@ func (r *Ring) planFor(k *key) plan {
 		p.err = errStopping()
 	case k.spec == nil:
 		p.err = errUnknown(k.name)
-	case hold(k.hold.Load()) == suspended:
+	case k.held(true) != nil: // a suspended or expired key isn't loaded
 		p.err = k.held(true)
 	case p.live != nil && p.live.number == p.wanted:
 		p.settled = true
@@ -252,7 +252,7 @@ func (r *Ring) publish(k *key, v *version, spec *Spec) error {
 	switch {
 	case r.ctx.Err() != nil:
 		return errStopping()
-	case hold(k.hold.Load()) == suspended:
+	case k.held(true) != nil:
 		return k.held(true)
 	case k.versions[v.number] != Active:
 		return k.unusableLocked(v.number)

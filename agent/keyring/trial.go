@@ -158,7 +158,7 @@ func (r *Ring) enterTrial(k *key, t *trial) (before []*version, err error) {
 	switch {
 	case r.ctx.Err() != nil:
 		return nil, errStopping()
-	case hold(k.hold.Load()) == suspended:
+	case k.held(true) != nil:
 		return nil, k.held(true)
 	case k.spec != t.spec:
 		return nil, errStale
