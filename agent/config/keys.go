@@ -50,7 +50,7 @@ func (s *section) key(name string) *Key {
 		k.Version = int(n)
 	}
 	k.Grace = s.duration("grace", 0)
-	s.ignored("grace", "an old version ends at once when another is made active")
+	s.ignored("grace", "no sessions are kept here yet that an old version could serve; what began with it has ten seconds, and then it is wiped")
 	k.MaxAge = s.duration("max_age", 0)
 	k.Expires = s.moment("expires")
 	k.IdleAfter = s.duration("idle_after", idleAfter)

@@ -43,6 +43,9 @@ type VersionInfo struct {
 	ImportedAt time.Time // zero: the version is revoked, or its file can't be read
 	Origin     string    // OriginImported or OriginGenerated, or empty likewise
 	Rights     *Rights   // at the venue; nil: not known
+	// DrainsUntil is when a version that was replaced is wiped: until then it serves
+	// requests that began with it. Zero: it isn't loaded, or signs.
+	DrainsUntil time.Time
 }
 
 // List is every key of the config and of the store, by name. What it tells of
@@ -115,6 +118,7 @@ func (r *Ring) infoLocked(k *key, unusable error, unread map[int]*fault.Error) I
 		}
 		i.Versions = append(i.Versions, v)
 	}
+	i.drainsLocked(k)
 	if k.unread != nil && k.rights[i.Active] == nil {
 		i.RightsProblem = k.unread.Message
 	}
@@ -124,6 +128,17 @@ func (r *Ring) infoLocked(k *key, unusable error, unread map[int]*fault.Error) I
 		i.Problem, i.Next, i.Reason = problem.Message, problem.Hint, problem.Reason
 	}
 	return i
+}
+
+// drainsLocked notes which versions are loaded that don't sign any more.
+func (i *Info) drainsLocked(k *key) {
+	for _, loaded := range k.loaded {
+		for n := range i.Versions {
+			if v := &i.Versions[n]; v.Version == loaded.number && v.Version != i.Active {
+				v.DrainsUntil = loaded.drained
+			}
+		}
+	}
 }
 
 // readMetas reads the metadata that isn't known yet, and tells which files can't

@@ -126,6 +126,7 @@ func TestPredictedUpdate(t *testing.T) {
 	mustImport(t, b.ring, "main", "beta")
 	must(t, b.ring.Revoke("main", 1))
 	before := infoOf(t, b.ring, "main")
+	before.Versions[1].DrainsUntil = time.Time{} // nothing drains over a boot
 
 	all := b.reseal(b.predict(bootPCR))
 	if len(all) != 2 || all[0].Version != 2 || all[1].Version != 3 || !all[1].Predicted || !slices.Equal(all[1].PCRs, []int{bootPCR, otherPCR}) {

@@ -46,7 +46,7 @@ func TestNewestImportSignsWhereTheConfigNamesNoVersion(t *testing.T) {
 		t.Errorf("got %+v", i)
 	}
 	want := []VersionInfo{
-		{Version: 1, State: Retired, ImportedAt: p.clock.Now(), Origin: OriginImported},
+		{Version: 1, State: Retired, ImportedAt: p.clock.Now(), Origin: OriginImported, DrainsUntil: p.clock.Now().Add(drain)},
 		{Version: 2, State: Active, ImportedAt: p.clock.Now(), Origin: OriginImported},
 	}
 	if !slices.Equal(i.Versions, want) {

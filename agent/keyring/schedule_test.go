@@ -227,3 +227,26 @@ func TestAKeyEndsWhileItIsLoaded(t *testing.T) {
 	k.unlock()
 	refused(t, <-got, fault.KeyExpired, "")
 }
+
+// Who looks at a key sees when the version before leaves, and why the wanted one doesn't sign.
+func TestAVersionThatWasReplacedSaysWhenItGoes(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	mustImport(t, r, "main", "beta")
+	i := infoOf(t, r, "main")
+	if old := i.Versions[0]; old.State != Retired || !old.DrainsUntil.Equal(p.clock.Now().Add(drain)) {
+		t.Errorf("got %+v", old)
+	}
+	if live := i.Versions[1]; !live.DrainsUntil.IsZero() || i.Problem != "" {
+		t.Errorf("got %+v, %s", live, i.Problem)
+	}
+	r.Apply([]Spec{with(hmacSpec("main"), func(s *Spec) { s.Version = 3 })})
+	if i := infoOf(t, r, "main"); i.Wanted != 3 || i.Active != 2 || i.State != "active" || i.Problem != "version 3 of key main has not been imported" {
+		t.Errorf("got %+v", i)
+	}
+	must(t, r.Suspend("main", false))
+	if old := infoOf(t, r, "main").Versions[0]; !old.DrainsUntil.IsZero() {
+		t.Errorf("it is wiped, and says %+v", old)
+	}
+}

@@ -270,6 +270,7 @@ func (r *Ring) publish(k *key, v *version, spec *Spec) error {
 	}
 	k.metas[v.number] = v.meta
 	if old != nil {
+		old.drained = r.now().Add(drain)
 		time.AfterFunc(drain, func() { r.retire(old, v.number) })
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/sealsign/sealsign/agent/credential"
 	"github.com/sealsign/sealsign/internal/fault"
@@ -23,6 +24,7 @@ type version struct {
 
 	ended   atomic.Pointer[fault.Error] // why it signs no more
 	abandon context.CancelFunc          // ends the version's trial; nil: it had none
+	drained time.Time                   // when it ends, since another took its place; guarded by Ring.mu
 
 	// mu is held for reading while memory is read, and for writing while it is wiped.
 	mu         sync.RWMutex

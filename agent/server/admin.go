@@ -321,6 +321,9 @@ func keysOf(infos []keyring.Info) []*pb.Key {
 			if !version.ImportedAt.IsZero() {
 				v.ImportedAt = timestamppb.New(version.ImportedAt)
 			}
+			if !version.DrainsUntil.IsZero() {
+				v.DrainsUntil = timestamppb.New(version.DrainsUntil)
+			}
 			if version.State != keyring.Revoked {
 				v.Expires = key.GetExpires()
 			}

@@ -34,18 +34,19 @@ type keyJSON struct {
 }
 
 type versionJSON struct {
-	Version    uint32      `json:"version"`
-	State      string      `json:"state"`
-	Origin     string      `json:"origin"` // imported or generated
-	ImportedAt *time.Time  `json:"imported_at"`
-	Rights     *rightsJSON `json:"rights"` // null: not known
-	Expires    *time.Time  `json:"expires"`
+	Version     uint32      `json:"version"`
+	State       string      `json:"state"`
+	Origin      string      `json:"origin"` // imported or generated
+	ImportedAt  *time.Time  `json:"imported_at"`
+	Rights      *rightsJSON `json:"rights"`       // null: not known
+	DrainsUntil *time.Time  `json:"drains_until"` // replaced, it serves what began with it until then; null: it isn't loaded, or signs
+	Expires     *time.Time  `json:"expires"`
 }
 
 func keyToJSON(key *sealsignv1.Key) keyJSON {
 	versions := make([]versionJSON, 0, len(key.GetVersions()))
 	for _, v := range key.GetVersions() {
-		versions = append(versions, versionJSON{v.GetVersion(), v.GetState(), v.GetOrigin(), timeOf(v.GetImportedAt()), rightsToJSON(v.GetRights()), timeOf(v.GetExpires())})
+		versions = append(versions, versionJSON{v.GetVersion(), v.GetState(), v.GetOrigin(), timeOf(v.GetImportedAt()), rightsToJSON(v.GetRights()), timeOf(v.GetDrainsUntil()), timeOf(v.GetExpires())})
 	}
 	return keyJSON{
 		Name: key.GetName(), Venue: key.GetVenue(), Environment: key.GetEnvironment(), Algorithm: key.GetAlgorithm(),
@@ -147,7 +148,11 @@ func (a *app) printKey(key *sealsignv1.Key) {
 	}
 	rows := [][]string{{"VERSION", "STATE", "ORIGIN", "IMPORTED", "EXPIRES", "AT THE VENUE"}}
 	for _, v := range key.GetVersions() {
-		rows = append(rows, []string{numberText(v.GetVersion()), v.GetState(), v.GetOrigin(), timeText(v.GetImportedAt()), timeText(v.GetExpires()), rightsText(v.GetRights())})
+		state := v.GetState()
+		if v.GetDrainsUntil() != nil {
+			state += ", serves what began with it until " + timeText(v.GetDrainsUntil())
+		}
+		rows = append(rows, []string{numberText(v.GetVersion()), state, v.GetOrigin(), timeText(v.GetImportedAt()), timeText(v.GetExpires()), rightsText(v.GetRights())})
 	}
 	a.printf("\n")
 	printTable(a.out, rows...)

@@ -681,9 +681,10 @@ type KeyVersion struct {
 	Version       uint32                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	State         string                 `protobuf:"bytes,2,opt,name=state,proto3" json:"state,omitempty"` // pending, active, retired, revoked
 	ImportedAt    *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=imported_at,json=importedAt,proto3" json:"imported_at,omitempty"`
-	Expires       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"` // the key's, which holds for each of its versions
-	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`   // imported, imported-remote or generated
-	Rights        *Rights                `protobuf:"bytes,20,opt,name=rights,proto3" json:"rights,omitempty"`  // at the venue; unset: not known
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=expires,proto3" json:"expires,omitempty"`                             // the key's, which holds for each of its versions
+	Origin        string                 `protobuf:"bytes,5,opt,name=origin,proto3" json:"origin,omitempty"`                               // imported, imported-remote or generated
+	Rights        *Rights                `protobuf:"bytes,20,opt,name=rights,proto3" json:"rights,omitempty"`                              // at the venue; unset: not known
+	DrainsUntil   *timestamppb.Timestamp `protobuf:"bytes,21,opt,name=drains_until,json=drainsUntil,proto3" json:"drains_until,omitempty"` // replaced, it serves what began with it until then, and is wiped; unset: it isn't loaded, or signs
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -756,6 +757,13 @@ func (x *KeyVersion) GetOrigin() string {
 func (x *KeyVersion) GetRights() *Rights {
 	if x != nil {
 		return x.Rights
+	}
+	return nil
+}
+
+func (x *KeyVersion) GetDrainsUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.DrainsUntil
 	}
 	return nil
 }
@@ -3297,7 +3305,7 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"\tlast_used\x18! \x01(\v2\x1a.google.protobuf.TimestampR\blastUsed\x129\n" +
 	"\n" +
 	"idle_since\x18\" \x01(\v2\x1a.google.protobuf.TimestampR\tidleSince\x12%\n" +
-	"\x0erights_problem\x18\x14 \x01(\tR\rrightsProblem\"\xf4\x01\n" +
+	"\x0erights_problem\x18\x14 \x01(\tR\rrightsProblem\"\xb3\x02\n" +
 	"\n" +
 	"KeyVersion\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\x14\n" +
@@ -3306,7 +3314,8 @@ const file_sealsign_v1_admin_proto_rawDesc = "" +
 	"importedAt\x124\n" +
 	"\aexpires\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\x12\x16\n" +
 	"\x06origin\x18\x05 \x01(\tR\x06origin\x12+\n" +
-	"\x06rights\x18\x14 \x01(\v2\x13.sealsign.v1.RightsR\x06rights\"\xcb\x01\n" +
+	"\x06rights\x18\x14 \x01(\v2\x13.sealsign.v1.RightsR\x06rights\x12=\n" +
+	"\fdrains_until\x18\x15 \x01(\v2\x1a.google.protobuf.TimestampR\vdrainsUntil\"\xcb\x01\n" +
 	"\x06Rights\x12\x1f\n" +
 	"\bwithdraw\x18\x01 \x01(\bH\x00R\bwithdraw\x88\x01\x01\x12\x1c\n" +
 	"\aip_list\x18\x02 \x01(\bH\x01R\x06ipList\x88\x01\x01\x124\n" +
@@ -3587,77 +3596,78 @@ var file_sealsign_v1_admin_proto_depIdxs = []int32{
 	58, // 13: sealsign.v1.KeyVersion.imported_at:type_name -> google.protobuf.Timestamp
 	58, // 14: sealsign.v1.KeyVersion.expires:type_name -> google.protobuf.Timestamp
 	8,  // 15: sealsign.v1.KeyVersion.rights:type_name -> sealsign.v1.Rights
-	58, // 16: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
-	58, // 17: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
-	6,  // 18: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
-	6,  // 19: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
-	25, // 20: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
-	6,  // 21: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
-	33, // 22: sealsign.v1.ImportersResponse.importers:type_name -> sealsign.v1.Importer
-	58, // 23: sealsign.v1.Importer.enrolled_at:type_name -> google.protobuf.Timestamp
-	2,  // 24: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
-	44, // 25: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
-	58, // 26: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
-	49, // 27: sealsign.v1.ResealKeysResponse.versions:type_name -> sealsign.v1.ResealedVersion
-	6,  // 28: sealsign.v1.RevokeAllKeysResponse.keys:type_name -> sealsign.v1.Key
-	57, // 29: sealsign.v1.PCRState.pcrs:type_name -> sealsign.v1.PCRState.PcrsEntry
-	0,  // 30: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
-	9,  // 31: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
-	11, // 32: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
-	13, // 33: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
-	15, // 34: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
-	17, // 35: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
-	18, // 36: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
-	19, // 37: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
-	20, // 38: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
-	23, // 39: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
-	21, // 40: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
-	27, // 41: sealsign.v1.Admin.HostKey:input_type -> sealsign.v1.HostKeyRequest
-	29, // 42: sealsign.v1.Admin.EnrollImporter:input_type -> sealsign.v1.EnrollImporterRequest
-	30, // 43: sealsign.v1.Admin.ListImporters:input_type -> sealsign.v1.ListImportersRequest
-	31, // 44: sealsign.v1.Admin.RemoveImporter:input_type -> sealsign.v1.RemoveImporterRequest
-	34, // 45: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
-	36, // 46: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
-	38, // 47: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
-	40, // 48: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
-	42, // 49: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
-	45, // 50: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
-	47, // 51: sealsign.v1.Admin.ResealKeys:input_type -> sealsign.v1.ResealKeysRequest
-	50, // 52: sealsign.v1.Admin.PCRValues:input_type -> sealsign.v1.PCRValuesRequest
-	52, // 53: sealsign.v1.Admin.RevokeAllKeys:input_type -> sealsign.v1.RevokeAllKeysRequest
-	54, // 54: sealsign.v1.Admin.ShowPCRs:input_type -> sealsign.v1.ShowPCRsRequest
-	55, // 55: sealsign.v1.Admin.InstallApproval:input_type -> sealsign.v1.InstallApprovalRequest
-	1,  // 56: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
-	10, // 57: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
-	12, // 58: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
-	14, // 59: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
-	16, // 60: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
-	26, // 61: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
-	26, // 62: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
-	26, // 63: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
-	26, // 64: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
-	24, // 65: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
-	22, // 66: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
-	28, // 67: sealsign.v1.Admin.HostKey:output_type -> sealsign.v1.HostKeyResponse
-	32, // 68: sealsign.v1.Admin.EnrollImporter:output_type -> sealsign.v1.ImportersResponse
-	32, // 69: sealsign.v1.Admin.ListImporters:output_type -> sealsign.v1.ImportersResponse
-	32, // 70: sealsign.v1.Admin.RemoveImporter:output_type -> sealsign.v1.ImportersResponse
-	35, // 71: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
-	37, // 72: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
-	39, // 73: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
-	41, // 74: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
-	43, // 75: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
-	46, // 76: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
-	48, // 77: sealsign.v1.Admin.ResealKeys:output_type -> sealsign.v1.ResealKeysResponse
-	51, // 78: sealsign.v1.Admin.PCRValues:output_type -> sealsign.v1.PCRValuesResponse
-	53, // 79: sealsign.v1.Admin.RevokeAllKeys:output_type -> sealsign.v1.RevokeAllKeysResponse
-	56, // 80: sealsign.v1.Admin.ShowPCRs:output_type -> sealsign.v1.PCRState
-	56, // 81: sealsign.v1.Admin.InstallApproval:output_type -> sealsign.v1.PCRState
-	56, // [56:82] is the sub-list for method output_type
-	30, // [30:56] is the sub-list for method input_type
-	30, // [30:30] is the sub-list for extension type_name
-	30, // [30:30] is the sub-list for extension extendee
-	0,  // [0:30] is the sub-list for field type_name
+	58, // 16: sealsign.v1.KeyVersion.drains_until:type_name -> google.protobuf.Timestamp
+	58, // 17: sealsign.v1.Rights.expires:type_name -> google.protobuf.Timestamp
+	58, // 18: sealsign.v1.Rights.read_at:type_name -> google.protobuf.Timestamp
+	6,  // 19: sealsign.v1.AdminListKeysResponse.keys:type_name -> sealsign.v1.Key
+	6,  // 20: sealsign.v1.ImportKeyResponse.key:type_name -> sealsign.v1.Key
+	25, // 21: sealsign.v1.RecoverStoreResponse.keys:type_name -> sealsign.v1.RecoveredKey
+	6,  // 22: sealsign.v1.KeysResponse.keys:type_name -> sealsign.v1.Key
+	33, // 23: sealsign.v1.ImportersResponse.importers:type_name -> sealsign.v1.Importer
+	58, // 24: sealsign.v1.Importer.enrolled_at:type_name -> google.protobuf.Timestamp
+	2,  // 25: sealsign.v1.ReloadResponse.config:type_name -> sealsign.v1.ConfigStatus
+	44, // 26: sealsign.v1.DoctorResponse.findings:type_name -> sealsign.v1.Finding
+	58, // 27: sealsign.v1.ResetTimeResponse.forgotten:type_name -> google.protobuf.Timestamp
+	49, // 28: sealsign.v1.ResealKeysResponse.versions:type_name -> sealsign.v1.ResealedVersion
+	6,  // 29: sealsign.v1.RevokeAllKeysResponse.keys:type_name -> sealsign.v1.Key
+	57, // 30: sealsign.v1.PCRState.pcrs:type_name -> sealsign.v1.PCRState.PcrsEntry
+	0,  // 31: sealsign.v1.Admin.Status:input_type -> sealsign.v1.StatusRequest
+	9,  // 32: sealsign.v1.Admin.ListKeys:input_type -> sealsign.v1.AdminListKeysRequest
+	11, // 33: sealsign.v1.Admin.ImportKey:input_type -> sealsign.v1.ImportKeyRequest
+	13, // 34: sealsign.v1.Admin.GenerateKey:input_type -> sealsign.v1.GenerateKeyRequest
+	15, // 35: sealsign.v1.Admin.PublicKey:input_type -> sealsign.v1.PublicKeyRequest
+	17, // 36: sealsign.v1.Admin.SuspendKeys:input_type -> sealsign.v1.SuspendKeysRequest
+	18, // 37: sealsign.v1.Admin.ResumeKeys:input_type -> sealsign.v1.ResumeKeysRequest
+	19, // 38: sealsign.v1.Admin.RevokeKey:input_type -> sealsign.v1.RevokeKeyRequest
+	20, // 39: sealsign.v1.Admin.RebindKey:input_type -> sealsign.v1.RebindKeyRequest
+	23, // 40: sealsign.v1.Admin.RecoverStore:input_type -> sealsign.v1.RecoverStoreRequest
+	21, // 41: sealsign.v1.Admin.Backup:input_type -> sealsign.v1.BackupRequest
+	27, // 42: sealsign.v1.Admin.HostKey:input_type -> sealsign.v1.HostKeyRequest
+	29, // 43: sealsign.v1.Admin.EnrollImporter:input_type -> sealsign.v1.EnrollImporterRequest
+	30, // 44: sealsign.v1.Admin.ListImporters:input_type -> sealsign.v1.ListImportersRequest
+	31, // 45: sealsign.v1.Admin.RemoveImporter:input_type -> sealsign.v1.RemoveImporterRequest
+	34, // 46: sealsign.v1.Admin.Reload:input_type -> sealsign.v1.ReloadRequest
+	36, // 47: sealsign.v1.Admin.Checkpoint:input_type -> sealsign.v1.CheckpointRequest
+	38, // 48: sealsign.v1.Admin.AuditPublicKey:input_type -> sealsign.v1.AuditPublicKeyRequest
+	40, // 49: sealsign.v1.Admin.TestPolicy:input_type -> sealsign.v1.TestPolicyRequest
+	42, // 50: sealsign.v1.Admin.Doctor:input_type -> sealsign.v1.DoctorRequest
+	45, // 51: sealsign.v1.Admin.ResetTime:input_type -> sealsign.v1.ResetTimeRequest
+	47, // 52: sealsign.v1.Admin.ResealKeys:input_type -> sealsign.v1.ResealKeysRequest
+	50, // 53: sealsign.v1.Admin.PCRValues:input_type -> sealsign.v1.PCRValuesRequest
+	52, // 54: sealsign.v1.Admin.RevokeAllKeys:input_type -> sealsign.v1.RevokeAllKeysRequest
+	54, // 55: sealsign.v1.Admin.ShowPCRs:input_type -> sealsign.v1.ShowPCRsRequest
+	55, // 56: sealsign.v1.Admin.InstallApproval:input_type -> sealsign.v1.InstallApprovalRequest
+	1,  // 57: sealsign.v1.Admin.Status:output_type -> sealsign.v1.StatusResponse
+	10, // 58: sealsign.v1.Admin.ListKeys:output_type -> sealsign.v1.AdminListKeysResponse
+	12, // 59: sealsign.v1.Admin.ImportKey:output_type -> sealsign.v1.ImportKeyResponse
+	14, // 60: sealsign.v1.Admin.GenerateKey:output_type -> sealsign.v1.GenerateKeyResponse
+	16, // 61: sealsign.v1.Admin.PublicKey:output_type -> sealsign.v1.PublicKeyResponse
+	26, // 62: sealsign.v1.Admin.SuspendKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 63: sealsign.v1.Admin.ResumeKeys:output_type -> sealsign.v1.KeysResponse
+	26, // 64: sealsign.v1.Admin.RevokeKey:output_type -> sealsign.v1.KeysResponse
+	26, // 65: sealsign.v1.Admin.RebindKey:output_type -> sealsign.v1.KeysResponse
+	24, // 66: sealsign.v1.Admin.RecoverStore:output_type -> sealsign.v1.RecoverStoreResponse
+	22, // 67: sealsign.v1.Admin.Backup:output_type -> sealsign.v1.BackupPart
+	28, // 68: sealsign.v1.Admin.HostKey:output_type -> sealsign.v1.HostKeyResponse
+	32, // 69: sealsign.v1.Admin.EnrollImporter:output_type -> sealsign.v1.ImportersResponse
+	32, // 70: sealsign.v1.Admin.ListImporters:output_type -> sealsign.v1.ImportersResponse
+	32, // 71: sealsign.v1.Admin.RemoveImporter:output_type -> sealsign.v1.ImportersResponse
+	35, // 72: sealsign.v1.Admin.Reload:output_type -> sealsign.v1.ReloadResponse
+	37, // 73: sealsign.v1.Admin.Checkpoint:output_type -> sealsign.v1.CheckpointResponse
+	39, // 74: sealsign.v1.Admin.AuditPublicKey:output_type -> sealsign.v1.AuditPublicKeyResponse
+	41, // 75: sealsign.v1.Admin.TestPolicy:output_type -> sealsign.v1.TestPolicyResponse
+	43, // 76: sealsign.v1.Admin.Doctor:output_type -> sealsign.v1.DoctorResponse
+	46, // 77: sealsign.v1.Admin.ResetTime:output_type -> sealsign.v1.ResetTimeResponse
+	48, // 78: sealsign.v1.Admin.ResealKeys:output_type -> sealsign.v1.ResealKeysResponse
+	51, // 79: sealsign.v1.Admin.PCRValues:output_type -> sealsign.v1.PCRValuesResponse
+	53, // 80: sealsign.v1.Admin.RevokeAllKeys:output_type -> sealsign.v1.RevokeAllKeysResponse
+	56, // 81: sealsign.v1.Admin.ShowPCRs:output_type -> sealsign.v1.PCRState
+	56, // 82: sealsign.v1.Admin.InstallApproval:output_type -> sealsign.v1.PCRState
+	57, // [57:83] is the sub-list for method output_type
+	31, // [31:57] is the sub-list for method input_type
+	31, // [31:31] is the sub-list for extension type_name
+	31, // [31:31] is the sub-list for extension extendee
+	0,  // [0:31] is the sub-list for field type_name
 }
 
 func init() { file_sealsign_v1_admin_proto_init() }
