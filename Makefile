@@ -54,7 +54,7 @@ fuzz: ## each fuzz target for FUZZTIME: a number of inputs, or a duration
 	@scripts/fuzz $(FUZZTIME)
 
 bench: ## what it reaches, each figure beside its baseline (as root: it connects as several users)
-	go test -run '^$$' -benchmem -bench '^Benchmark(Release|Forward|Resident|BareTPM|Decide|Append|FsyncPerRecord|Render|Memory|Start)' \
+	go test -run '^$$' -benchmem -bench '^Benchmark(Release|Forward|Resident|BareTPM|Decide|Append|FsyncPerRecord|Render|Memory|Start|Reload)' \
 		./bench ./agent/server ./tpm ./agent/policy ./agent/audit ./agent/venue
 
 proto: ## the generated code in proto/ (needs protoc, protoc-gen-go and protoc-gen-go-grpc)

@@ -25,6 +25,7 @@ type key struct {
 
 	spec     *Spec // replaced whole; nil: the config doesn't name the key
 	versions map[int]State
+	cleaned  bool              // nothing is left of interrupted writes
 	loaded   []*version        // the live one, and those before it that end soon
 	metas    map[int]*metadata // what is known of the files, for listing
 	problem  *fault.Error      // why the wanted version isn't live

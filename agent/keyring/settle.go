@@ -324,8 +324,24 @@ func (r *Ring) Warm(ctx context.Context) {
 		if ctx.Err() != nil || r.ctx.Err() != nil {
 			return
 		}
-		r.warm(ctx, k)
+		if !r.rests(k) {
+			r.warm(ctx, k)
+		}
 	}
+}
+
+// rests tells whether there is nothing to do for a key, so that an edit of one among
+// thousands touches no other. One that couldn't be loaded is tried again when it is used,
+// edited or settled, and here only where the TPM or the disk was the reason.
+func (r *Ring) rests(k *key) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if !k.cleaned {
+		return false
+	}
+	live := k.live.Load()
+	return k.spec == nil || len(k.versions) == 0 || live != nil && live.number == k.wantedLocked() ||
+		k.problem != nil && k.problem.Reason.Class() != fault.Unavailable
 }
 
 // Settle is Warm for one key, or for all if name is empty, and awaits the trials
@@ -355,12 +371,14 @@ func (r *Ring) warm(ctx context.Context, k *key) {
 	}
 	defer k.unlock()
 	_ = r.usable() // it is what the key answers
-	if err := r.clean(k); err != nil {
+	err := r.clean(k)
+	if err != nil {
 		r.log.Warn("the files of a key can't be cleaned", "key", k.name, "error", err)
 	}
-	r.mu.RLock()
+	r.mu.Lock()
+	k.cleaned = err == nil && r.unusable == nil
 	idle := k.spec == nil || len(k.versions) == 0
-	r.mu.RUnlock()
+	r.mu.Unlock()
 	if !idle {
 		_, _ = r.settleBusy(ctx, k) // it is noted at the key
 	}

@@ -2,6 +2,7 @@ package keyring
 
 import (
 	"encoding/binary"
+	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -182,4 +183,53 @@ func TestATPMThatIsLostWhileItCounts(t *testing.T) {
 	}
 	eventually(t, "the switch", func() bool { return infoOf(t, r, "main").Active == 2 })
 	signsWith(t, r, "main", "beta")
+}
+
+// An edit of one key among others reads, loads and ends nothing of the others.
+func TestAnEditTouchesOneKey(t *testing.T) {
+	p, tpms := newSickPlace(t)
+	names := []string{"a", "b", "c", "d", "e", "f", "g", "h"}
+	specs := make([]Spec, len(names))
+	for i, name := range names {
+		specs[i] = with(hmacSpec(name), func(s *Spec) { s.Version = 1 })
+	}
+	r := p.open(specs...)
+	for _, name := range names {
+		mustImport(t, r, name, "alpha")
+		mustImport(t, r, name, "beta")
+	}
+	specs[7].Version = 9 // a key that can't sign with what the config names is no reason to look at it again
+	r.Apply(specs)
+	r.Warm(t.Context())
+	left := r.store.version("a", 9) + newSuffix // who looks at the folder deletes it
+	must(t, os.WriteFile(left, nil, 0o600))
+	live := make(map[string]*version)
+	for _, name := range names {
+		live[name] = r.keys[name].live.Load()
+	}
+	commands := func(edit func()) int32 {
+		counter := &sickTPM{}
+		counter.left.Store(1 << 30)
+		counter.armed.Store(true)
+		tpms.Store(counter)
+		edit()
+		r.Apply(specs)
+		r.Warm(t.Context())
+		return 1<<30 - counter.left.Load()
+	}
+	if n := commands(func() { specs[3].MaxAge = day }); n != 0 {
+		t.Errorf("an edit of an age takes %d commands of the TPM", n)
+	}
+	if n := commands(func() { specs[3].Version = 2 }); n == 0 || n > 20 {
+		t.Errorf("a switch of one version takes %d commands of the TPM", n)
+	}
+	signsWith(t, r, "d", "beta")
+	if _, err := os.Stat(left); err != nil {
+		t.Errorf("another key's folder was looked at: %v", err)
+	}
+	for _, name := range names {
+		if now := r.keys[name].live.Load(); (now == live[name]) != (name != "d") {
+			t.Errorf("key %s: version %p, and before %p", name, now, live[name])
+		}
+	}
 }
