@@ -30,6 +30,7 @@ import (
 //	<!-- docs: exits 1 -->        it ends with this status
 //	<!-- docs: output -->         a console block prints what it shows; … stands for any text in a line
 //	<!-- docs: boot -->           it needs the package and a running systemd: systemd/packaging/boot-test runs it
+//	<!-- docs: after EVENT -->    one of docsEvents has happened before; or: after EVENT, exits 1
 type block struct {
 	line     int // of the fence
 	language string
@@ -72,7 +73,7 @@ func documents(t *testing.T) []string {
 	return files
 }
 
-var docsMark = regexp.MustCompile(`^<!-- docs: (skip, .+|exits \d+|output|boot) -->$`)
+var docsMark = regexp.MustCompile(`^<!-- docs: (skip, .+|exits \d+|output|boot|after [\w ]+(, exits \d+)?) -->$`)
 
 // readBlocks finds a file's blocks.
 func readBlocks(t *testing.T, file string) []block {
@@ -222,9 +223,14 @@ func (d *docsStage) run(t *testing.T, where string, b block) {
 	if b.language == "console" {
 		script, shown = splitConsole(b.text)
 	}
+	mark := b.mark
+	if event, ok := strings.CutPrefix(mark, "after "); ok {
+		event, mark, _ = strings.Cut(event, ", ")
+		d.happens(t, where, event)
+	}
 	printed, err := d.shell(script, "binance-hmac-sha256")
 	want := "0"
-	if status, ok := strings.CutPrefix(b.mark, "exits "); ok {
+	if status, ok := strings.CutPrefix(mark, "exits "); ok {
 		want = status
 	}
 	if got := exitOf(err); got != want {

@@ -115,6 +115,22 @@ func (s *Software) Kill() {
 	_ = os.Remove(s.address)
 }
 
+// Clear makes it another TPM, as a new board has it. It starts it again.
+func (s *Software) Clear() {
+	s.t.Helper()
+	s.Kill()
+	states, err := filepath.Glob(filepath.Join(s.dir, "tpm2-*"))
+	if err != nil || len(states) == 0 {
+		s.t.Fatalf("swtpm has no state: %v", err)
+	}
+	for _, state := range states {
+		if err := os.Remove(state); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	s.Start()
+}
+
 // Stop makes it hang: it takes connections and commands, and answers nothing
 // until Continue.
 func (s *Software) Stop() { s.signal(syscall.SIGSTOP) }
