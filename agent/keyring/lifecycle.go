@@ -124,9 +124,9 @@ func (r *Ring) removeFiles(k *key, numbers []int, all bool) error {
 	return nil
 }
 
-// Rebind accepts the config's environment, hosts, CA and template for the versions
-// that were sealed with others. It fails where the wanted version can't be rebound:
-// another venue, algorithm, secret encoding or protection needs another import.
+// Rebind accepts the config's hosts, CA and template for the versions that were sealed
+// with others. It fails where the wanted version can't be rebound: another venue,
+// environment, algorithm, secret encoding or protection needs another import.
 func (r *Ring) Rebind(ctx context.Context, name string) error {
 	c, err := r.change(ctx, name)
 	if err != nil {

@@ -94,6 +94,7 @@ func (m *metadata) bind(s *Spec) {
 func (m *metadata) reimport(s *Spec) error {
 	return m.compare(s, []difference{
 		{"venue", m.Venue, s.Venue},
+		{"environment", m.Environment, s.Environment}, // what was issued for one is never used in another
 		{"algorithm", m.Algorithm, s.Algorithm},
 		{"protection", m.Protection, s.Protection},
 		{"secret encoding", m.SecretEncoding, s.SecretEncoding},
@@ -110,7 +111,6 @@ func (m *metadata) bound(s *Spec) error {
 		return m.differs(s, "hosts", rebindHint)
 	}
 	return m.compare(s, []difference{
-		{"environment", m.Environment, s.Environment},
 		{"CA", m.CA, s.CA},
 		{"template", m.Template, s.Template},
 	}, rebindHint)

@@ -195,10 +195,11 @@ func (a *app) confirm(cmd *cobra.Command, unasked, question, word string) error 
 func (a *app) keyRebindCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "rebind NAME",
-		Short: "accept the config's venue, hosts, CA and template for a key",
+		Short: "accept the config's hosts, CA and template for a key",
 		Long: `Each version is sealed together with its venue, environment, algorithm, hosts,
 CA and template, so that an edit of the config alone can't send a key elsewhere.
-After such an edit the key answers KEY_REBIND_REQUIRED until rebind accepts it.`,
+After such an edit the key answers KEY_REBIND_REQUIRED until rebind accepts it.
+Another venue, environment or algorithm needs another import.`,
 		Example:           "  sealsign key rebind binance-main",
 		Args:              words(1, 1),
 		ValidArgsFunction: a.completeKey,
