@@ -138,16 +138,16 @@ func (r *Ring) reseal(ctx context.Context, device *tpm.Device, name string, n in
 		return nil, fault.New(fault.KeyUnsupported, "version %d of key %s is %s: the TPM gives its key no other policy than it was made with", n, name, f.meta.Protection).
 			WithHint("only versions with protection = %q are bound to PCRs", Sealed).Because(errNotSealed)
 	}
+	epoch, err := r.inForce(ctx, device) // before it is opened, so that a revocation meanwhile ends this one
+	if err != nil {
+		return nil, err
+	}
 	c, kek, err := f.openBoth(ctx, device) // nothing is sealed again that isn't as it was
 	if err != nil {
 		return nil, err
 	}
 	defer kek.Release()
 	c.Wipe()
-	epoch, err := r.inForce(ctx, device)
-	if err != nil {
-		return nil, err
-	}
 	f.keks = nil
 	for _, values := range to {
 		once, err := device.SealTo(ctx, epoch.parent, kek.Bytes(), values)

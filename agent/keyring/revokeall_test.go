@@ -303,6 +303,33 @@ func TestRevokeAllAgainstANewParent(t *testing.T) {
 	opensNothing(t, p.device, copied)
 }
 
+// Nor does what is being sealed again meanwhile: it isn't carried over into the next epoch.
+func TestRevokeAllAgainstAReseal(t *testing.T) {
+	o, unsealing := tpmtest.Simulator(t), func() {}
+	plain := o.Dial
+	o.Dial = func() (tpm.Transport, error) {
+		transport, err := plain()
+		return hooked{transport, func(code tpm2.TPMCC) {
+			if code == tpm2.TPMCCUnseal {
+				unsealing()
+			}
+		}}, err
+	}
+	p := &place{t: t, dir: newDir(t), device: openTPM(t, o), clock: newPlaceClock()}
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	unsealing = func() {
+		r.revokeAll()
+		unsealing = func() {}
+	}
+	_, err := r.Reseal(t.Context(), "main", nil)
+	must(t, err)
+	copied := p.image()
+	must(t, r.save())
+	must(t, r.Anchored())
+	opensNothing(t, p.device, copied)
+}
+
 // An import that is under way while everything is revoked doesn't survive it.
 func TestRevokeAllAgainstAnImport(t *testing.T) {
 	p := newPlace(t)
