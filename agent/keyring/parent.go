@@ -160,15 +160,9 @@ func (r *Ring) adoptEpoch(ctx context.Context, device *tpm.Device, found map[str
 	r.mu.RLock()
 	candidates := []*hostEpoch{r.epoch}
 	r.mu.RUnlock()
-	for name, versions := range found {
-		for n := range versions {
-			f, err := r.readVersion(name, n)
-			if err != nil || f.parent() == nil {
-				continue
-			}
-			if e := newEpoch(f.parent()); !slices.ContainsFunc(candidates, func(c *hostEpoch) bool { return c != nil && c.Parent == e.Parent }) {
-				candidates = append(candidates, e)
-			}
+	for _, e := range r.parentsOf(found) {
+		if candidates[0] == nil || candidates[0].Parent != e.Parent {
+			candidates = append(candidates, e)
 		}
 	}
 	var adopted *hostEpoch
@@ -191,4 +185,20 @@ func (r *Ring) adoptEpoch(ctx context.Context, device *tpm.Device, found map[str
 	defer r.mu.Unlock()
 	r.epoch = adopted
 	return nil
+}
+
+// parentsOf gives the parents that the files of these versions have, each once.
+func (r *Ring) parentsOf(found map[string]map[int]State) (all []*hostEpoch) {
+	for name, versions := range found {
+		for n := range versions {
+			f, err := r.readVersion(name, n)
+			if err != nil || f.parent() == nil {
+				continue
+			}
+			if e := newEpoch(f.parent()); !slices.ContainsFunc(all, e.same) {
+				all = append(all, e)
+			}
+		}
+	}
+	return all
 }

@@ -1,6 +1,7 @@
 package keyring
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,12 +16,16 @@ import (
 // root neither. Like Revoke it is in force when it returns, whatever it returns. With
 // TPM_UNAVAILABLE the TPM refuses later: it is told as soon as it is there. Outside are
 // versions ("main 1") that an earlier sealsign sealed, which the TPM opens still.
+// STORE_UNTRUSTED: what there is was revoked, and nobody knows what there was.
 func (r *Ring) RevokeAll(ctx context.Context) (outside []string, err error) {
 	r.revokeAll()
 	_ = r.save() // what it can't write, the stops hold
 	saved := r.persist("revoked", "could sign again", "")
-	ended := r.finishEpoch(ctx)
-	outside, removed := r.removeAll()
+	ended, untrusted := r.end(ctx)
+	var removed error
+	if ended == nil || untrusted == nil { // else there is nothing else to find the epoch in
+		outside, removed = r.removeAll()
+	}
 	if saved != nil { // the files that are gone may have made the room that the disk lacked
 		_ = r.save()
 		saved = r.persist("revoked", "could sign again", "")
@@ -30,7 +35,30 @@ func (r *Ring) RevokeAll(ctx context.Context) (outside []string, err error) {
 		ended = fault.New(why.Reason, "every version of every key is revoked, and the TPM has not ended the host epoch: %s", why.Message).
 			WithHint("%s", errEnding().Hint).Because(ended)
 	}
-	return outside, errors.Join(saved, ended, removed)
+	return outside, errors.Join(untrusted, saved, ended, removed)
+}
+
+// end has the TPM end the epoch. A manifest that isn't to be trusted may name another
+// one, or none: then those are ended that the version files hang on.
+func (r *Ring) end(ctx context.Context) (ended, untrusted error) {
+	ended, unproved := r.finishEpoch(ctx), r.Proved()
+	if !errors.Is(unproved, fault.StoreUntrusted) {
+		return cmp.Or(ended, unproved), nil
+	}
+	untrusted = fault.New(fault.StoreUntrusted, "what is known of the keys is revoked, and copies of others may open: %s", fault.From(unproved).Message).
+		WithHint("delete every key at its venue, and find out who changed the state folder; then: sealsign store recover").Because(unproved)
+	found, err := r.versionsFound()
+	if err != nil {
+		return errors.Join(ended, err), untrusted
+	}
+	device, err := r.tpm()
+	if err != nil {
+		return errors.Join(ended, err), untrusted
+	}
+	for _, e := range r.parentsOf(found) {
+		ended = errors.Join(ended, device.EndEpoch(ctx, e.parent))
+	}
+	return ended, untrusted
 }
 
 // revokeAll puts the revocation in force in memory.

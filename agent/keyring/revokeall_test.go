@@ -330,6 +330,52 @@ func TestRevokeAllAgainstAReseal(t *testing.T) {
 	opensNothing(t, p.device, copied)
 }
 
+// Where the manifest is lost or was changed, what it says is no reason to leave out what
+// the files hang on, and nobody is told that all is revoked.
+func TestRevokeAllOfAStoreThatIsNotTrusted(t *testing.T) {
+	for what, spoil := range map[string]func(path string) error{
+		"no manifest":          os.Remove,
+		"no manifest any more": func(path string) error { return os.WriteFile(path, []byte("{}"), 0o600) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			p := newPlace(t)
+			r := p.open(hmacSpec("main"))
+			mustImport(t, r, "main", "alpha")
+			r.Close()
+			copied := p.image()
+			must(t, spoil(filepath.Join(p.dir, manifestName)))
+			r = p.open(hmacSpec("main"))
+			_, err := r.RevokeAll(t.Context())
+			refused(t, err, fault.StoreUntrusted, "venue")
+			opensNothing(t, p.device, copied)
+			if got := files(t, p, "main"); len(got) != 0 {
+				t.Errorf("files %v", got)
+			}
+		})
+	}
+}
+
+// The files stay while the TPM is gone: when it is back, they say what it has to end.
+func TestRevokeAllOfAStoreThatIsNotTrustedWithoutATPM(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	r.Close()
+	copied, device := p.image(), p.device
+	must(t, os.Remove(filepath.Join(p.dir, manifestName)))
+	p.device = nil
+	r = p.open(hmacSpec("main"))
+	_, err := r.RevokeAll(t.Context())
+	refused(t, err, fault.StoreUntrusted, "venue")
+	if !errors.Is(err, fault.TPMUnavailable) {
+		t.Errorf("got %v", err)
+	}
+	r.SetTPM(device)
+	_, err = r.RevokeAll(t.Context())
+	refused(t, err, fault.StoreUntrusted, "venue")
+	opensNothing(t, device, copied)
+}
+
 // An import that is under way while everything is revoked doesn't survive it.
 func TestRevokeAllAgainstAnImport(t *testing.T) {
 	p := newPlace(t)
