@@ -1,6 +1,7 @@
 package tpm
 
 import (
+	"bytes"
 	"context"
 	"crypto"
 	"crypto/ecdsa"
@@ -12,6 +13,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 
@@ -81,7 +83,7 @@ func policyRef(hostID string) []byte { return []byte(refPrefix + hostID) }
 // further members are of no interest. It fails with BAD_REQUEST.
 func ParseApproval(data []byte) (*Approval, error) {
 	a := new(Approval)
-	err := json.Unmarshal(data, a)
+	err := a.read(data)
 	if err == nil {
 		err = a.check()
 	}
@@ -90,6 +92,41 @@ func ParseApproval(data []byte) (*Approval, error) {
 			WithHint("sealsign pcr show --json, on the host, prints what is to be approved")
 	}
 	return a, nil
+}
+
+// read takes each member once and in one spelling, so that nobody reads other values in
+// what they sign than are signed.
+func (a *Approval) read(data []byte) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	err := expect(d, json.Delim('{'))
+	seen := make(map[json.Token]bool)
+	for err == nil && d.More() {
+		var name json.Token
+		if name, err = d.Token(); err != nil {
+			return err
+		}
+		if seen[name] {
+			return fmt.Errorf("%q is there twice", name)
+		}
+		seen[name] = true
+		switch name {
+		case "host_id":
+			err = d.Decode(&a.HostID)
+		case "pcrs":
+			a.PCRs, err = readPCRs(d)
+		case "signature":
+			err = d.Decode(&a.Signature)
+		default:
+			err = d.Decode(new(json.RawMessage))
+		}
+	}
+	if err == nil {
+		err = expect(d, json.Delim('}'))
+	}
+	if _, end := d.Token(); err == nil && !errors.Is(end, io.EOF) {
+		err = errors.New("something follows it")
+	}
+	return err
 }
 
 func (a *Approval) check() error {

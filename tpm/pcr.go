@@ -59,13 +59,13 @@ func ParsePCRs(document []byte) (PCRs, error) {
 		return nil, errPCRs(fmt.Errorf("they have more than %d bytes", maxPCRJSON))
 	}
 	d := json.NewDecoder(bytes.NewReader(document))
-	values := make(PCRs)
-	err := expect(d, json.Delim('{'), pcrBank, json.Delim('{'))
-	for err == nil && d.More() {
-		err = values.read(d)
+	err := expect(d, json.Delim('{'), pcrBank)
+	var values PCRs
+	if err == nil {
+		values, err = readPCRs(d)
 	}
 	if err == nil {
-		err = expect(d, json.Delim('}'), json.Delim('}'))
+		err = expect(d, json.Delim('}'))
 	}
 	if err == nil && len(values) == 0 {
 		err = errors.New("there is none")
@@ -96,6 +96,19 @@ func expect(d *json.Decoder, tokens ...json.Token) error {
 		}
 	}
 	return nil
+}
+
+// readPCRs reads an object of values.
+func readPCRs(d *json.Decoder) (PCRs, error) {
+	values := make(PCRs)
+	err := expect(d, json.Delim('{'))
+	for err == nil && d.More() {
+		err = values.read(d)
+	}
+	if err == nil {
+		err = expect(d, json.Delim('}'))
+	}
+	return values, err
 }
 
 // read reads the value of one PCR.
