@@ -157,6 +157,9 @@ func errEnding() *fault.Error {
 // that goes on in this TPM, or else the last that did. That it is one, the TPM tells:
 // nobody else can make a parent that it loads.
 func (r *Ring) adoptEpoch(ctx context.Context, device *tpm.Device, found map[string]map[int]State) error {
+	if err := r.endEpoch(ctx, device); err != nil { // or another parent would stand for it
+		return err
+	}
 	r.mu.RLock()
 	candidates := []*hostEpoch{r.epoch}
 	r.mu.RUnlock()

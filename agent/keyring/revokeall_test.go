@@ -412,6 +412,24 @@ func TestTheEpochIsFoundInTheFiles(t *testing.T) {
 	opensNothing(t, p.device, copied)
 }
 
+// A recovery doesn't take back the end of an epoch that the TPM is yet to be told of: not for
+// another parent in it, as there is one after each change of the authority.
+func TestTheEpochThatIsToEndIsNotAdopted(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	copied := p.image()
+	other, err := p.device.NewParent(t.Context(), r.epoch.parent)
+	must(t, err)
+	r.epoch = newEpoch(other)
+	r.revokeAll()
+	found, err := r.versionsFound()
+	must(t, err)
+	must(t, r.adoptEpoch(t.Context(), p.device, found))
+	must(t, r.Ended())
+	opensNothing(t, p.device, copied)
+}
+
 // On another TPM there is another epoch, and what was made here ends nothing there.
 func TestTheEpochOfAnotherTPM(t *testing.T) {
 	p := newPlace(t)
