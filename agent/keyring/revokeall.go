@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/sealsign/sealsign/internal/fault"
 )
@@ -35,7 +36,13 @@ func (r *Ring) RevokeAll(ctx context.Context) (outside []string, err error) {
 		ended = fault.New(why.Reason, "every version of every key is revoked, and the TPM has not ended the host epoch: %s", why.Message).
 			WithHint("%s", errEnding().Hint).Because(ended)
 	}
-	return outside, errors.Join(untrusted, saved, ended, removed)
+	err = errors.Join(untrusted, saved, ended, removed)
+	if err != nil && len(outside) > 0 { // whose files are gone: it can't be told again
+		refusal := *fault.From(err)
+		refusal.Message += "; delete the API keys of these at the venues, which an earlier sealsign sealed: " + strings.Join(outside, ", ")
+		err = refusal.Because(err)
+	}
+	return outside, err
 }
 
 // end has the TPM end the epoch. A manifest that isn't to be trusted may name another

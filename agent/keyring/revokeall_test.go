@@ -260,6 +260,15 @@ func TestVersionsOutsideTheEpoch(t *testing.T) {
 	if outside, err = r.RevokeAll(t.Context()); err != nil || len(outside) > 0 {
 		t.Errorf("sealed again, outside of the epoch: %v, %v", outside, err)
 	}
+	r.Close()
+
+	p.restore(whole)
+	r = p.open(hmacSpec("main"))
+	_, err = r.RevokeAll(t.Context())
+	refused(t, err, fault.StoreUntrusted, "venue")
+	if !strings.Contains(fault.From(err).Message, "main 1") { // a refusal is all that its caller sees
+		t.Errorf("it doesn't tell what the TPM opens still: %v", err)
+	}
 }
 
 // hooked is a TPM that something happens to as it gets a command.
