@@ -71,6 +71,9 @@ func testAuthority(t *testing.T, o tpm.Options, key crypto.Signer) {
 		}
 	}
 	opened("as approved")
+	if !must[bool](t)(d.InForce(t.Context(), parent)) || must[bool](t)(d.InForce(t.Context(), parent.OfHostForTest("0123456789abcdef012345"))) {
+		t.Error("new things are made under another host's parent, or not under this one's")
+	}
 	if err := d.Approved(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -8,3 +8,10 @@ func DialForTest(o Options) (Transport, error) {
 	}
 	return o.Dial()
 }
+
+// OfHostForTest is a parent that asks for the approvals of another host.
+func (p *Parent) OfHostForTest(hostID string) *Parent {
+	other := *p
+	other.hostID = hostID
+	return &other
+}

@@ -218,10 +218,11 @@ func (c *conn) unplaceParent() {
 }
 
 // InForce tells whether new things are to be made under the parent: its epoch goes on,
-// and its authority is the one of Options. KEY_DAMAGED: the parent is another TPM's.
+// and its authority is the one of Options, for this host. KEY_DAMAGED: the parent is another TPM's.
 func (d *Device) InForce(ctx context.Context, p *Parent) (bool, error) {
 	on, err := d.goesOn(ctx, p)
-	return on && p.authority.same(d.opts.Authority), err
+	mine := p.authority == nil || p.hostID == d.HostID() // else another host's approvals count
+	return on && mine && p.authority.same(d.opts.Authority), err
 }
 
 func (d *Device) goesOn(ctx context.Context, p *Parent) (bool, error) {

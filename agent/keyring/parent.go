@@ -154,8 +154,9 @@ func errEnding() *fault.Error {
 }
 
 // adoptEpoch takes over, of what a state folder says that nobody vouches for, the epoch
-// that goes on in this TPM, or else the last that did. That it is one, the TPM tells:
-// nobody else can make a parent that it loads.
+// that goes on in this TPM, or else the last that did. That it is one, the TPM tells: it
+// loads no parent that it didn't make. Who may use the TPM could have had it make one,
+// which asks for no less than the agent's own.
 func (r *Ring) adoptEpoch(ctx context.Context, device *tpm.Device, found map[string]map[int]State) error {
 	if err := r.endEpoch(ctx, device); err != nil { // or another parent would stand for it
 		return err
