@@ -30,6 +30,10 @@ func (o *offline) add(area, level, what, next string) {
 // examineOffline looks at what a daemon with this config stands on. It opens no TPM.
 func examineOffline(file string) (o offline) {
 	loaded, problems := config.Load(file)
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) {
+		o.add("config", problem, "there is no "+file, "write it, or name another: sealsign doctor --config FILE")
+		return o
+	}
 	if len(problems) > 0 {
 		o.add("config", problem, joined("", problems[0].String(), more(len(problems)-1)), "sealsign config check "+file)
 		return o

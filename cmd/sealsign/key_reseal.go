@@ -2,8 +2,6 @@ package main
 
 import (
 	"fmt"
-	"io"
-	"os"
 
 	"github.com/spf13/cobra"
 
@@ -11,9 +9,6 @@ import (
 	sealsignv1 "github.com/sealsign/sealsign/proto/sealsign/v1"
 	"github.com/sealsign/sealsign/tpm"
 )
-
-// maxPCRValues is more than all PCRs take.
-const maxPCRValues = 64 << 10
 
 func (a *app) keyResealCommand() *cobra.Command {
 	var all bool
@@ -65,12 +60,7 @@ that recovery under [agent] names, or from the venue.`,
 
 // readPCRValues reads a file that has something in it; the daemon looks at what.
 func readPCRValues(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxPCRValues))
+	text, err := readSmall(path)
 	if err == nil && len(text) == 0 {
 		err = fault.New(failed, "%s is empty", path)
 	}

@@ -145,7 +145,7 @@ func (a *app) revokeAll(cmd *cobra.Command, version uint32, yes bool) error {
 	if a.json {
 		return a.printJSON(revokedJSON{Keys: keysToJSON(answer.GetKeys()), Outside: orEmpty(answer.GetOutside())})
 	}
-	a.printf("every version of every key is revoked, and opens from no copy on this host any more\n")
+	a.printf("every version of every key is revoked, and opens from no copy on this host any more; delete the API keys at their exchanges too\n")
 	if outside := answer.GetOutside(); len(outside) > 0 {
 		a.printf("but for these, which an earlier sealsign sealed: delete their API keys at the venues: %s\n", visible(strings.Join(outside, ", ")))
 	}
