@@ -78,6 +78,20 @@ func TestSelfTestOfAFullQueue(t *testing.T) {
 	}
 }
 
+// A deadline that the dial sees before the context says that it has passed is no refusal.
+func TestSelfTestAtItsDeadline(t *testing.T) {
+	h := servertest.Start(t, servertest.Settings{})
+	err := h.Server.SelfTest(overdue{t.Context()}, &server.Sockets{HTTP: h.Sockets.HTTP})
+	if err == nil || !strings.Contains(err.Error(), h.Sockets.HTTP.Addr().String()) {
+		t.Error(err)
+	}
+}
+
+// overdue is a context in the instant between its deadline and the timer that ends it.
+type overdue struct{ context.Context }
+
+func (overdue) Deadline() (time.Time, bool) { return time.Unix(1, 0), true }
+
 // unattended is a socket whose connections nobody accepts.
 type unattended struct {
 	net.Listener
