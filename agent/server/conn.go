@@ -17,6 +17,7 @@ type conn struct {
 	who     *caller.Caller // nil: unknown, and refusal says why
 	refusal error
 	leave   func() // gives its place back
+	arrived func() // who stops the connection knows it
 	once    sync.Once
 	renewed atomic.Int64 // when the write deadline was set, in Unix ns
 }
@@ -69,6 +70,7 @@ func (c *conn) SetDeadline(t time.Time) error {
 // Close also gives the connection's place back.
 func (c *conn) Close() error {
 	err := c.UnixConn.Close()
+	c.arrived()
 	c.once.Do(func() {
 		if c.who != nil {
 			_ = c.who.Close() // a descriptor that can't be closed is closed
@@ -80,8 +82,11 @@ func (c *conn) Close() error {
 	return err
 }
 
-// listener hands out connections as conns.
-type listener struct{ net.Listener }
+// listener hands out connections as conns, and counts those that are arriving.
+type listener struct {
+	net.Listener
+	arriving *sync.WaitGroup
+}
 
 func (l listener) Accept() (net.Conn, error) {
 	accepted, err := l.Listener.Accept()
@@ -93,7 +98,8 @@ func (l listener) Accept() (net.Conn, error) {
 		_ = accepted.Close()
 		return nil, fault.New(fault.InternalError, "%s is not a unix socket", l.Addr())
 	}
-	return &conn{UnixConn: unix}, nil
+	l.arriving.Add(1)
+	return &conn{UnixConn: unix, arrived: sync.OnceFunc(l.arriving.Done)}, nil
 }
 
 // places counts who is connected, and what they do at once.

@@ -21,10 +21,9 @@ import (
 // forwarder serves http.sock.
 type forwarder struct {
 	*Server
-	mu      sync.Mutex
-	stopped bool
-	conns   map[*httpConn]struct{}
-	ended   sync.WaitGroup // counts conns
+	mu    sync.Mutex
+	conns map[*httpConn]struct{}
+	ended sync.WaitGroup // counts conns
 }
 
 // httpConn is one connection. Its requests are served one after the other, so
@@ -34,7 +33,9 @@ type httpConn struct {
 	server *Server
 	in     *bufio.Reader
 	out    *bufio.Writer
-	idle   atomic.Bool // waits for a request; nothing is lost when it is closed now
+	idle   atomic.Bool // waits for a request
+	served atomic.Bool // has had one
+	last   bool        // takes none that isn't there
 }
 
 func (f *forwarder) serve(l net.Listener) error {
@@ -54,16 +55,13 @@ func (f *forwarder) serve(l net.Listener) error {
 		if !ok {
 			return errors.New("not a connection of this server's")
 		}
-		go f.serveConn(&httpConn{conn: c, server: f.Server, in: bufio.NewReader(c), out: bufio.NewWriter(c)})
+		go f.serveConn(f.enter(c))
 	}
 }
 
 func (f *forwarder) serveConn(c *httpConn) {
-	defer func() { _ = c.Close() }()
-	if !f.enter(c) {
-		return
-	}
 	defer f.leave(c)
+	defer func() { _ = c.Close() }()
 	if err := c.identify(&f.places); err != nil {
 		f.turnedAway("http.sock", err)
 		_ = c.refuse(&head{close: true}, err)
@@ -74,15 +72,14 @@ func (f *forwarder) serveConn(c *httpConn) {
 	}
 }
 
-func (f *forwarder) enter(c *httpConn) bool {
+func (f *forwarder) enter(accepted *conn) *httpConn {
+	c := &httpConn{conn: accepted, server: f.Server, in: bufio.NewReader(accepted), out: bufio.NewWriter(accepted)}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.stopped {
-		return false
-	}
 	f.conns[c] = struct{}{}
 	f.ended.Add(1)
-	return true
+	c.arrived()
+	return c
 }
 
 func (f *forwarder) leave(c *httpConn) {
@@ -92,14 +89,16 @@ func (f *forwarder) leave(c *httpConn) {
 	f.ended.Done()
 }
 
-// stop lets each connection end the request that it is on, and closes them all when ctx ends.
+// stop lets each connection end the request that it is on, or that is there. Whoever has
+// connected just now is about to ask for something. All are closed when ctx ends.
 func (f *forwarder) stop(ctx context.Context) {
-	f.mu.Lock()
-	f.stopped = true
-	f.mu.Unlock()
 	f.each(func(c *httpConn) {
-		if c.idle.Load() {
+		switch {
+		case !c.idle.Load():
+		case c.served.Load():
 			c.interrupt()
+		default:
+			c.patience(stopTimeout)
 		}
 	})
 	done := make(chan struct{})
@@ -128,21 +127,38 @@ func (c *httpConn) interrupt() { _ = c.SetReadDeadline(time.Unix(1, 0)) }
 // patience sets how long the next reads may take in all.
 func (c *httpConn) patience(d time.Duration) { _ = c.SetReadDeadline(time.Now().Add(d)) }
 
-// await waits until a request begins. The order of the three lines before the
-// read is what makes stop meet every connection that waits.
+// await waits until a request begins. The order of the first three lines is what
+// makes stop meet every connection that waits.
 func (c *httpConn) await(d time.Duration) bool {
 	c.patience(d)
 	c.idle.Store(true)
 	defer c.idle.Store(false)
 	if c.server.isStopping() {
-		return false
+		if c.served.Load() {
+			return c.lastCall()
+		}
+		c.patience(stopTimeout)
 	}
+	_, err := c.in.Peek(1)
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return c.lastCall()
+	}
+	return err == nil
+}
+
+// lastCall tells whether a request has come by now. From here on the client can't write
+// (EPIPE: shutdown(2) with SHUT_RD, unix(7)), so it knows that a later one is not taken.
+func (c *httpConn) lastCall() bool {
+	c.last = true
+	_ = c.CloseRead()
+	_ = c.SetReadDeadline(time.Time{}) // the read waits for nothing
 	_, err := c.in.Peek(1)
 	return err == nil
 }
 
 // serveRequest serves one request and tells whether there may be a next.
 func (c *httpConn) serveRequest() bool {
+	c.served.Store(true)
 	h := new(head)
 	body, err := c.read(h)
 	if err != nil {
@@ -151,7 +167,7 @@ func (c *httpConn) serveRequest() bool {
 		c.linger()
 		return false
 	}
-	if c.server.isStopping() {
+	if c.last || c.server.isStopping() {
 		h.close = true
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -269,7 +285,7 @@ func endToEnd(h *head) []venue.Field {
 // watch calls gone when the client closes its side before it has its answer:
 // what is not sent by then shall not be. The function it returns ends that.
 func (c *httpConn) watch(gone func()) (stop func()) {
-	if c.in.Buffered() > 0 { // the next request is there already
+	if c.last || c.in.Buffered() > 0 { // the end can't be seen, or the next request is there already
 		return func() {}
 	}
 	_ = c.SetReadDeadline(time.Time{})

@@ -23,8 +23,10 @@ const (
 
 	// firstTimeout is how long a new connection may say nothing, and how long its handshake may take.
 	firstTimeout = 5 * time.Second
+	// stopTimeout is how long the first request of a connection is waited for when the daemon stops.
+	stopTimeout = time.Second
 	// idleTimeout is how long a connection is kept between requests. It is long, since a client
-	// that reuses one just as it is closed can't know whether its order was taken.
+	// that reuses one just as it is closed has to send its order again.
 	idleTimeout = 10 * time.Minute
 	// headTimeout and bodyTimeout are how long a request's head and body may take to arrive.
 	headTimeout = 10 * time.Second

@@ -39,12 +39,14 @@ type Server struct {
 	metrics *http.Server
 
 	stopOnce sync.Once
-	stopping chan struct{} // closed: take nothing new
+	stopping chan struct{}  // closed: take nothing new
+	accepted chan struct{}  // closed: nothing more is accepted
+	arriving sync.WaitGroup // connections that are accepted, and that who stops them doesn't know yet
 }
 
 // New makes a server that is to be given sockets.
 func New(a *agent.Agent, log *slog.Logger) *Server {
-	s := &Server{agent: a, log: log, stopping: make(chan struct{}), workers: workers{next: make(chan job)}}
+	s := &Server{agent: a, log: log, stopping: make(chan struct{}), accepted: make(chan struct{}), workers: workers{next: make(chan job)}}
 	s.apps = s.newGRPC(s.handshakeApp, bufferSize)
 	s.apps.RegisterService(s.readable(pb.Signer_ServiceDesc), &signer{Server: s})
 	s.admins = s.newGRPC(s.handshakeAdmin, unbuffered)
@@ -56,17 +58,18 @@ func New(a *agent.Agent, log *slog.Logger) *Server {
 }
 
 // Serve serves the sockets, which it closes, until Stop is called or one of
-// them fails.
+// them fails. It is called once.
 func (s *Server) Serve(sockets *Sockets) error {
+	defer close(s.accepted)
 	serve := map[net.Listener]func(net.Listener) error{}
 	if sockets.Agent != nil {
-		serve[listener{sockets.Agent}] = s.apps.Serve
+		serve[listener{sockets.Agent, &s.arriving}] = s.apps.Serve
 	}
 	if sockets.HTTP != nil {
-		serve[listener{sockets.HTTP}] = s.http.serve
+		serve[listener{sockets.HTTP, &s.arriving}] = s.http.serve
 	}
 	if sockets.Admin != nil {
-		serve[listener{sockets.Admin}] = s.admins.Serve
+		serve[listener{sockets.Admin, &s.arriving}] = s.admins.Serve
 	}
 	if sockets.Metrics != nil {
 		serve[sockets.Metrics] = s.metrics.Serve
@@ -89,10 +92,14 @@ func (s *Server) Serve(sockets *Sockets) error {
 	return first
 }
 
-// Stop takes no new requests and returns when those in flight are answered, or
-// cuts them off when ctx ends. Clients are told to connect anew (GOAWAY).
+// Stop ends Serve: it accepts no more connections, and returns when the requests of
+// those that were accepted are answered, or cuts them off when ctx ends. A client
+// knows of each request whether it was taken: gRPC tells which is the last
+// (GOAWAY), and to http.sock it can't be written.
 func (s *Server) Stop(ctx context.Context) {
 	s.beginStop()
+	<-s.accepted
+	s.arriving.Wait()
 	var all sync.WaitGroup
 	all.Go(func() { stopGRPC(ctx, s.apps) })
 	all.Go(func() { stopGRPC(ctx, s.admins) })

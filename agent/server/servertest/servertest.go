@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -102,9 +103,42 @@ func (h *Host) ServeOn(t testing.TB, change func(*server.Sockets)) {
 		t.Fatal(err)
 	}
 	change(sockets)
+	h.serve(sockets)
+}
+
+func (h *Host) serve(sockets *server.Sockets) {
 	h.Sockets = sockets
 	h.Server = server.New(h.Agent, h.log)
 	go func() { h.ended <- h.Server.Serve(sockets) }()
+}
+
+// Restart is Stop and Serve on the same sockets, which stay open in between as they do
+// under systemd: who connects meanwhile waits.
+func (h *Host) Restart(t testing.TB) {
+	t.Helper()
+	kept := &server.Sockets{Agent: keep(t, h.Sockets.Agent), HTTP: keep(t, h.Sockets.HTTP), Admin: keep(t, h.Sockets.Admin)}
+	h.Stop(t)
+	h.serve(kept)
+}
+
+// keep is the same socket, open after l is closed.
+func keep(t testing.TB, l net.Listener) net.Listener {
+	t.Helper()
+	socket, ok := l.(*net.UnixListener)
+	if !ok {
+		t.Fatalf("%v is no unix socket", l)
+	}
+	socket.SetUnlinkOnClose(false)
+	file, err := socket.File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	kept, err := net.FileListener(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kept
 }
 
 // Stop stops serving; the agent goes on.
