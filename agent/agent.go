@@ -159,7 +159,7 @@ func (a *Agent) openParts(c *config.Config) (err error) {
 	a.clocks.agreed = a.ledger.Saw
 	a.ring, err = keyring.Open(dir, nil, keyring.Options{
 		Log: a.logger, Now: a.now, Time: a.time, LastUse: a.ledger.LastUse, Switched: a.switched,
-		Try: a.try, Live: a.switches.add,
+		Try: a.try, Live: a.switches.add, MakeRoom: a.log.MakeRoom,
 	})
 	return err
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type entry struct {
 	body      []byte // the line from behind the id; empty: none, the leader is to look after the log only
 	durable   bool
 	essential bool
+	room      bool // the reserve is to be given up
 	id        uint64
 	err       error
 	wake      chan bool // true: lead; false: done
@@ -55,7 +57,7 @@ func (l *Log) Append(r *Record, durable bool) (uint64, error) {
 	e := entries.Get().(*entry)
 	e.body = append(appendBody(e.body[:0], r), '\n')
 	e.durable = durable || l.opts.Sync == SyncGroup
-	e.essential = r.essential()
+	e.essential, e.room = r.essential(), false
 	if len(e.body) > MaxLine-64 {
 		e.body = nil
 		entries.Put(e)
@@ -67,9 +69,16 @@ func (l *Log) Append(r *Record, durable bool) (uint64, error) {
 }
 
 // nudge has the leader look after the log without a record: load it, recover, write notices.
-func (l *Log) nudge() error {
+func (l *Log) nudge() error { return l.handOver(false) }
+
+// MakeRoom gives the reserve up for what else of the agent must be written on a full
+// disk. Where that was done before, or there is no reserve, there is no room to make.
+func (l *Log) MakeRoom() { _ = l.handOver(true) }
+
+// handOver gives the leader an entry without a record.
+func (l *Log) handOver(room bool) error {
 	e := entries.Get().(*entry)
-	e.body, e.durable, e.essential = e.body[:0], false, false
+	e.body, e.durable, e.essential, e.room = e.body[:0], false, false, room
 	_, err := l.submit(e)
 	return err
 }
@@ -121,6 +130,9 @@ func (l *Log) lead() {
 
 // store brings a batch to where it must be and says so in each entry.
 func (l *Log) store(batch []*entry) {
+	if !l.lean && slices.ContainsFunc(batch, func(e *entry) bool { return e.room }) {
+		l.giveUpReserve()
+	}
 	err := l.ready(batch)
 	if err == nil && l.lean && !l.refill() {
 		batch = l.essential(batch, l.errLean())

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -197,6 +198,25 @@ func TestFullDiskTakesWhatMustWork(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What else must be written on a full disk gets the reserve's room, and the log takes
+// what it takes on a full disk.
+func TestRoomForOthers(t *testing.T) {
+	l, how := failing(t, Options{})
+	mustAppend(t, l, "/0")
+	*how = diskOf(l, 0)
+	l.MakeRoom()
+	if _, err := os.Stat(filepath.Join(l.dir, reserveName)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the reserve is still there: %v", err)
+	}
+	refusedNow(t, l, sample())
+	if _, err := l.Append(&Record{Kind: KindAdmin, Operation: "key.suspend"}, true); err != nil {
+		t.Error(err)
+	}
+	l.MakeRoom()
+	*how = nil
+	mustAppend(t, l, "/1")
 }
 
 // In a batch that doesn't fit, the essential records are taken and the others refused.

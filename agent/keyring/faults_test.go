@@ -61,6 +61,24 @@ func TestSuspendAndRevokeWorkOnAFullDisk(t *testing.T) {
 	}
 }
 
+// Where room can be made on a full disk, what takes rights away is written.
+func TestRoomIsMadeForSuspendAndRevoke(t *testing.T) {
+	p := newPlace(t)
+	var disk full
+	p.fs, p.room = disk.fs(), func() { disk.set.Store(false) }
+	r := p.open(hmacSpec("main"), hmacSpec("other"))
+	mustImport(t, r, "main", "alpha")
+	mustImport(t, r, "other", "beta")
+	disk.set.Store(true)
+	if err := r.Suspend("main", false); err != nil {
+		t.Error(err)
+	}
+	disk.set.Store(true)
+	if err := r.Revoke("other", 0); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestSwitchThatCannotBeWrittenLeavesTheOldVersionSigning(t *testing.T) {
 	p := newPlace(t)
 	var disk full

@@ -60,6 +60,7 @@ type place struct {
 	dir    string
 	device *tpm.Device
 	fs     FS
+	room   func() // makes room on a full disk; nil: there is none
 	clock  *clock
 	killer atomic.Pointer[killer] // of the change that is made
 }
@@ -93,7 +94,7 @@ func openTPM(t *testing.T, o tpm.Options) *tpm.Device {
 // open opens the store, as after a restart.
 func (p *place) open(specs ...Spec) *Ring {
 	p.t.Helper()
-	r, err := Open(p.dir, p.device, Options{FS: p.fs, Now: p.clock.Now})
+	r, err := Open(p.dir, p.device, Options{FS: p.fs, MakeRoom: p.room, Now: p.clock.Now})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -42,6 +42,9 @@ type Options struct {
 	// LastUse is when a key was used last before this process; nil: never.
 	LastUse func(name string) time.Time
 	Try     Try // has a version tried with its venue before it takes over; nil: none is
+	// MakeRoom is called when the disk has no space for what takes a right away, which is
+	// written again then.
+	MakeRoom func()
 	// Live is told that a version was loaded, or may sign again. It must not block.
 	Live func(key string)
 }
@@ -57,6 +60,7 @@ type Ring struct {
 	lastUse func(name string) time.Time
 	try     Try
 	live    func(key string)
+	room    func()
 
 	switched func(key string, version int)
 	recovery atomic.Pointer[[]age.Recipient]
@@ -120,11 +124,14 @@ func Open(dir string, device *tpm.Device, o Options) (*Ring, error) {
 	if o.LastUse == nil {
 		o.LastUse = func(string) time.Time { return time.Time{} }
 	}
+	if o.MakeRoom == nil {
+		o.MakeRoom = func() {}
+	}
 	if o.Live == nil {
 		o.Live = func(string) {}
 	}
 	r := &Ring{
-		store: s, log: o.Log, now: o.Now, time: o.Time, lastUse: o.LastUse, switched: o.Switched, try: o.Try, live: o.Live,
+		store: s, log: o.Log, now: o.Now, time: o.Time, lastUse: o.LastUse, switched: o.Switched, try: o.Try, live: o.Live, room: o.MakeRoom,
 		keys: make(map[string]*key),
 	}
 	r.ctx, r.stop = context.WithCancel(context.Background())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"syscall"
 	"time"
 
 	"github.com/sealsign/sealsign/internal/event"
@@ -227,7 +228,12 @@ func (r *Ring) saveStops(resumed ...*key) error {
 		return nil
 	}
 	r.stopped = nil
-	if err := r.store.writeStops(all); err != nil {
+	err := r.store.writeStops(all)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		r.room()
+		err = r.store.writeStops(all)
+	}
+	if err != nil {
 		r.saveLater()
 		return err
 	}
