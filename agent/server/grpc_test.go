@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -259,19 +261,24 @@ func TestStreamsOfOneCaller(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	inUse(t, host, 1024)
 	other := signerOf(t, host) // another connection of the same caller
-	eventually(t, "the refusal of one stream more", func() bool {
-		_, err := other.ListKeys(t.Context(), &pb.ListKeysRequest{})
-		if err == nil {
-			return false // not all of the streams have begun
-		}
-		wantStatus(t, err, codes.ResourceExhausted, "TOO_MANY_CONNECTIONS")
-		return true
-	})
+	_, err := other.ListKeys(t.Context(), &pb.ListKeysRequest{})
+	wantStatus(t, err, codes.ResourceExhausted, "TOO_MANY_CONNECTIONS")
 	cancel()
 	eventually(t, "the end of the streams", func() bool {
 		_, err := other.ListKeys(t.Context(), &pb.ListKeysRequest{})
 		return err == nil
+	})
+}
+
+// inUse waits for so many calls and streams. To call for that would take a place.
+func inUse(t *testing.T, host *servertest.Host, streams int) {
+	t.Helper()
+	eventually(t, "the beginning of them all", func() bool {
+		answer := httptest.NewRecorder()
+		host.Agent.Metrics().ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		return strings.Contains(answer.Body.String(), fmt.Sprintf("\nsealsign_streams %d\n", streams))
 	})
 }
 
@@ -290,11 +297,10 @@ func TestCallsWithoutAMessage(t *testing.T) {
 		}
 		calls = append(calls, call)
 	}
+	inUse(t, host, 1024)
 	other := signerOf(t, host)
-	eventually(t, "the refusal of one call more", func() bool {
-		_, err := other.ListKeys(t.Context(), &pb.ListKeysRequest{})
-		return status.Code(err) == codes.ResourceExhausted
-	})
+	_, err := other.ListKeys(t.Context(), &pb.ListKeysRequest{})
+	wantStatus(t, err, codes.ResourceExhausted, "TOO_MANY_CONNECTIONS")
 	for _, call := range calls {
 		if err := call.RecvMsg(new(pb.SignResponse)); err == nil {
 			t.Fatal("a call without a message is answered")
