@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 
 	"github.com/sealsign/sealsign/agent/server/servertest"
 	"github.com/sealsign/sealsign/client"
+	"github.com/sealsign/sealsign/internal/mockvenue"
 	pb "github.com/sealsign/sealsign/proto/sealsign/v1"
 )
 
@@ -154,14 +156,17 @@ func TestReconnects(t *testing.T) {
 	}
 }
 
-// TestRestartLosesNothing signs all the time while the server is replaced: the
-// only refusals are those of the time without one.
-func TestRestartLosesNothing(t *testing.T) {
-	host := servertest.Start(t, servertest.Settings{Sync: "interval"})
+// A program doesn't see that the agent is restarted on sockets that systemd keeps: what
+// it asks for is signed, and its orders arrive once.
+func TestRestartIsNotSeen(t *testing.T) {
+	host := servertest.Start(t, servertest.Settings{})
 	c := dial(t, host.Dir)
+	exchange := &http.Client{Transport: c.Transport("okx")}
+	order := `{"instId":"BTC-USDT","tdMode":"cash","side":"buy","ordType":"limit","px":"1","sz":"1"}`
 	done := make(chan struct{})
+	var answered, orders atomic.Int64
 	var all sync.WaitGroup
-	for range 8 {
+	each := func(count *atomic.Int64, do func() error) {
 		all.Go(func() {
 			for {
 				select {
@@ -169,19 +174,41 @@ func TestRestartLosesNothing(t *testing.T) {
 					return
 				default:
 				}
-				if _, err := c.Sign(t.Context(), balance(host)); err != nil && !errors.Is(err, client.AgentUnavailable) {
+				if err := do(); err != nil {
 					t.Error(err)
+					return
 				}
+				count.Add(1)
 			}
 		})
 	}
-	for range 3 {
-		time.Sleep(50 * time.Millisecond)
-		host.Stop(t)
-		host.Serve(t)
+	for range 4 {
+		each(&answered, func() error {
+			_, err := c.Sign(t.Context(), balance(host))
+			return err
+		})
+		each(&orders, func() error {
+			response, err := exchange.Post(host.URL("okx", "/api/v5/trade/order"), "application/json", strings.NewReader(order))
+			if err != nil {
+				return err
+			}
+			defer response.Body.Close()
+			_, err = io.Copy(io.Discard, response.Body)
+			return errors.Join(err, client.Refusal(response))
+		})
+	}
+	for range 20 {
+		before := orders.Load()
+		for orders.Load() < before+20 && !t.Failed() {
+			time.Sleep(time.Millisecond)
+		}
+		host.Restart(t)
 	}
 	close(done)
 	all.Wait()
+	if seen := host.Venues.Seen("okx").Accepted[mockvenue.Order]; int64(seen) != orders.Load() {
+		t.Errorf("the exchange has %d orders, and %d were answered", seen, orders.Load())
+	}
 }
 
 // mute is an agent that takes requests and answers none.
