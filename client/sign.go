@@ -6,13 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"time"
 
 	pb "github.com/sealsign/sealsign/proto/sealsign/v1"
 )
 
-// attempts is how often a request is put to the agent while its stream breaks
-// before the answer. To sign a request again sends nothing twice.
-const attempts = 2
+const (
+	// attempts is how often a request is put to an agent that says it stops, at most. To sign
+	// a request again sends nothing twice.
+	attempts = 8
+	// pause is the first of the waits in between, each twice as long as the one before.
+	pause = 5 * time.Millisecond
+)
 
 // Sign asks for a signed request. It returns when the agent has answered or ctx
 // ends. All calls of a client share one stream, on which they overtake each other.
@@ -29,9 +34,32 @@ func (c *Client) Sign(ctx context.Context, request *Request) (*Signed, error) {
 		if s.givenUp.Load() && s.broken() && ctx.Err() == nil {
 			continue // another call's end broke the stream, which says nothing of the agent
 		}
-		if broken++; !errors.Is(err, AgentUnavailable) || broken == attempts {
+		if broken++; !again(ctx, err, broken) {
 			return nil, err
 		}
+	}
+}
+
+// again tells, and waits for it, whether a request is to be put to the agent anew after so
+// many streams broke before the answer. At first it is: the next stream may be another
+// agent's. After that only while the agent itself says that it stops, which ends its streams
+// a moment before its connections.
+func again(ctx context.Context, err error, broken int) bool {
+	refusal, ok := errors.AsType[*Error](err)
+	if !ok || refusal.Reason != AgentUnavailable {
+		return false
+	}
+	if broken == 1 {
+		return true
+	}
+	if refusal.RetryAfter == 0 || broken == attempts {
+		return false
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(pause << (broken - 2)):
+		return true
 	}
 }
 

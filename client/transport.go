@@ -8,9 +8,11 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/sealsign/sealsign/internal/fault"
@@ -40,10 +42,13 @@ func newTransport(dir, key string) *transport {
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			socket := filepath.Join(Dir(dir), "http.sock")
 			conn, err := new(net.Dialer).DialContext(ctx, "unix", socket)
-			if err != nil && ctx.Err() == nil {
+			switch {
+			case err == nil:
+				return &countingConn{Conn: conn}, nil
+			case ctx.Err() == nil:
 				return nil, unreachable(socket, err)
 			}
-			return conn, err
+			return nil, err
 		},
 		MaxIdleConnsPerHost: idleConns,
 		IdleConnTimeout:     idleTimeout,
@@ -65,17 +70,57 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	inner := request.Clone(request.Context())
+	for body := request.Body; ; {
+		var kept *countingConn // the connection of an earlier request
+		var written int64      // what it had taken then
+		trace := &httptrace.ClientTrace{GotConn: func(got httptrace.GotConnInfo) {
+			if kept = nil; got.Reused {
+				kept = got.Conn.(*countingConn)
+				written = kept.written.Load()
+			}
+		}}
+		response, err := t.http.RoundTrip(t.inner(request, body, trace))
+		if err == nil {
+			response.Request = request
+			return response, nil
+		}
+		// An agent that stops ends a kept connection: what couldn't be written to it was not taken. net/http
+		// doesn't send an order again by itself then, lest it was.
+		if kept == nil || kept.written.Load() != written {
+			return nil, err
+		}
+		if body != nil && body != http.NoBody {
+			if request.GetBody == nil {
+				return nil, err
+			}
+			if body, err = request.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+	}
+}
+
+// inner is the request as the agent is to get it.
+func (t *transport) inner(request *http.Request, body io.ReadCloser, trace *httptrace.ClientTrace) *http.Request {
+	inner := request.Clone(httptrace.WithClientTrace(request.Context(), trace))
 	inner.URL.Scheme = "http"
+	inner.Body = body
 	if t.key != "" {
 		inner.Header.Set("Sealsign-Key", t.key)
 	}
-	response, err := t.http.RoundTrip(inner)
-	if err != nil {
-		return nil, err
-	}
-	response.Request = request
-	return response, nil
+	return inner
+}
+
+// countingConn counts the bytes that were written.
+type countingConn struct {
+	net.Conn
+	written atomic.Int64
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	n, err := c.Conn.Write(p)
+	c.written.Add(int64(n))
+	return n, err
 }
 
 // sendable refuses a URL of which a part would be lost on the way.

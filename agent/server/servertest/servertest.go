@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/sealsign/sealsign/agent"
 	"github.com/sealsign/sealsign/agent/caller"
 	"github.com/sealsign/sealsign/agent/server"
@@ -129,10 +131,16 @@ func keep(t testing.TB, l net.Listener) net.Listener {
 		t.Fatalf("%v is no unix socket", l)
 	}
 	socket.SetUnlinkOnClose(false)
-	file, err := socket.File()
+	raw, err := socket.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
+	// Not File, whose descriptor makes the socket a blocking one for a moment, in which Accept would hang.
+	var fd int
+	if failed := raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); failed != nil || err != nil {
+		t.Fatal(failed, err)
+	}
+	file := os.NewFile(uintptr(fd), socket.Addr().String())
 	defer file.Close()
 	kept, err := net.FileListener(file)
 	if err != nil {
