@@ -179,14 +179,18 @@ func TestWatchIsNotMisled(t *testing.T) {
 func TestWatchSettlesABurst(t *testing.T) {
 	s := watched(t, t.Name(), never, func(s site) { s.write("etc/sealsign.toml", "a") })
 	started := time.Now()
-	for i := 0; time.Since(started) < 3*quietFor; i++ {
+	pauses := 0 // on a busy machine it may look like several bursts
+	for i, last := 0, started; time.Since(started) < 3*quietFor; i, last = i+1, time.Now() {
 		s.write("etc/sealsign.toml", fmt.Sprint(i))
 		time.Sleep(quietFor / 10)
+		if time.Since(last) > quietFor/2 {
+			pauses++
+		}
 	}
 	s.noticed()
 	time.Sleep(2 * atMost)
-	if n := len(s.changes); n > 2 {
-		t.Errorf("told of %d changes", n)
+	if n := len(s.changes); n > 2+pauses {
+		t.Errorf("told of %d changes, with %d pauses in the burst", n, pauses)
 	}
 }
 
