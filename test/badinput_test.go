@@ -192,7 +192,7 @@ func TestBadInput(t *testing.T) {
 		}
 	}
 	var got map[string]int
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		got = make(map[string]int)
 		for _, r := range d.Records() {
 			if r["decision"] == "deny" && r["caller"] == "me" {
