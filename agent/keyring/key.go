@@ -28,6 +28,7 @@ type key struct {
 	cleaned  bool              // nothing is left of interrupted writes
 	loaded   []*version        // the live one, and those before it that end soon
 	metas    map[int]*metadata // what is known of the files, for listing
+	ended    bool              // it was told that the key has expired
 	problem  *fault.Error      // why the wanted version isn't live
 	failedAt time.Time         // when that was found
 	trial    *trial            // of the wanted version with its venue

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/sealsign/sealsign/internal/event"
 	"github.com/sealsign/sealsign/internal/fault"
 )
 
@@ -73,11 +74,20 @@ func (k *key) expired() error {
 		WithHint("sealsign key rotate %[1]s, and set a later expires under [keys.%[1]s]; if that time hasn't come: sealsign doctor", k.name)
 }
 
-// Expire wipes what is loaded of keys whose time is over. It is to be called from time
-// to time: until then they refuse all the same. A later expires has them loaded again.
+// Expire wipes what is loaded of keys whose time is over, and tells of each once. It is
+// to be called from time to time: until then they refuse all the same. A later expires
+// has them loaded again.
 func (r *Ring) Expire() {
 	for _, k := range r.sorted() {
-		if err := k.expired(); err != nil {
+		err := k.expired()
+		r.mu.Lock()
+		news := err != nil && !k.ended
+		k.ended = err != nil
+		r.mu.Unlock()
+		if news {
+			r.log.Warn("a key signs nothing any more", event.Key, event.KeyExpired, "key", k.name, "error", err)
+		}
+		if err != nil {
 			r.unload(k, fault.From(err))
 		}
 	}

@@ -1,8 +1,11 @@
 package keyring
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -62,6 +65,27 @@ func TestAnEditMovesTheEnd(t *testing.T) {
 	r.Apply([]Spec{hmacSpec("main")})
 	signsWith(t, r, "main", "alpha")
 	refused(t, begun.Valid(), fault.KeyExpired, "")
+}
+
+// That a key has expired is told once, and again when its end was moved and has come anew.
+func TestAnExpiredKeyIsToldOfOnce(t *testing.T) {
+	p := newPlace(t)
+	var log bytes.Buffer
+	r, err := Open(p.dir, p.device, Options{Now: p.clock.Now, Log: slog.New(slog.NewTextHandler(&log, nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	for times := 1; times <= 2; times++ {
+		r.Apply([]Spec{expiring(p.clock.Now().Add(hour))})
+		r.Expire()
+		p.clock.add(hour)
+		r.Expire()
+		r.Expire()
+		if told := strings.Count(log.String(), "event=key-expired key=main"); told != times {
+			t.Errorf("told %d times of %d:\n%s", told, times, log.String())
+		}
+	}
 }
 
 // An expired key leaves memory, isn't loaded, takes imports, and is loaded again when its

@@ -18,6 +18,7 @@ const (
 	ConfigRefused   Event = "config-refused"   // it isn't, and the config before it stays
 	Confined        Event = "confined"         // the daemon has shut itself in, or says why it couldn't
 	KeyDue          Event = "key-due"          // a key expires soon, or its rotation is due
+	KeyExpired      Event = "key-expired"      // its expires has come: it signs nothing any more
 	KeyImported     Event = "key-imported"     // by an operator or the inbox
 	KeyResumed      Event = "key-resumed"      // by an operator
 	KeyRevoked      Event = "key-revoked"      // one version, or all
@@ -44,6 +45,7 @@ var ids = map[Event]string{
 	ConfigRefused:   "2726944caa074859837c2766c734d32d",
 	Confined:        "0776c8c082f7490199958413dc400cfa",
 	KeyDue:          "bea8d106048a4a76b1c3dbb9e9cb1970",
+	KeyExpired:      "446b52f5af5e135c29768a184a6ab98b",
 	KeyImported:     "022ea8ee4aac4363975b8f19eed4770a",
 	KeyResumed:      "2363cf3a8d5041ce89e6ecd0b33e3337",
 	KeyRevoked:      "eb5ad1066acf4290b7404a266db2e8c3",
