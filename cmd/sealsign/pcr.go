@@ -54,8 +54,12 @@ that the PCRs will have in place of those of now.`,
 
 func (a *app) printPCRs(state *sealsignv1.PCRState) error {
 	if a.json {
+		pcrs := state.GetPcrs()
+		if pcrs == nil { // it would print null
+			pcrs = map[uint32]string{}
+		}
 		return a.printJSON(pcrJSON{
-			Host: state.GetHost(), HostID: state.GetHostId(), PCRs: state.GetPcrs(), Authority: state.GetAuthority(),
+			Host: state.GetHost(), HostID: state.GetHostId(), PCRs: pcrs, Authority: state.GetAuthority(),
 			Approved: state.GetAuthority() && state.GetProblem() == "", Problem: state.GetProblem(),
 		})
 	}

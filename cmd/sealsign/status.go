@@ -123,7 +123,8 @@ func (a *app) printStatus(st *sealsignv1.StatusResponse) {
 	if n := len(config.GetWarnings()); n > 0 {
 		line("", count(n, "warning")+": sealsign config check "+config.GetPath())
 	}
-	line("tpm", joined(", ", either(tpm.GetOk(), "ok", "down: "+tpm.GetError()), tpm.GetDevice(),
+	named := strings.Contains(tpm.GetError(), tpm.GetDevice())
+	line("tpm", joined(", ", either(tpm.GetOk(), "ok", "down: "+tpm.GetError()), either(named, "", tpm.GetDevice()),
 		joined(" ", tpm.GetManufacturer(), tpm.GetFirmware()), either(tpm.GetSoftware(), "a software TPM", "")))
 	checkpoint := "no checkpoint yet"
 	if audit.GetCheckpointAt() != nil {
