@@ -50,8 +50,7 @@ type parcel struct {
 // watchInbox takes what comes by the inbox until the agent stops.
 func (a *Agent) watchInbox(stateDir string) {
 	i := &inbox{agent: a, dir: filepath.Join(stateDir, inboxName), seen: make(map[string]*parcel)}
-	if err := i.open(); err != nil {
-		a.logger.Error("nothing is taken by the inbox until the next start", "error", err)
+	if !i.opened() {
 		return
 	}
 	var events <-chan fsnotify.Event // none where the kernel has no watches left
@@ -67,6 +66,25 @@ func (a *Agent) watchInbox(stateDir string) {
 			return
 		case <-events:
 		case <-time.After(i.look()):
+		}
+	}
+}
+
+// opened tries to open the inbox until it can, and tells whether it could before the agent
+// stopped.
+func (i *inbox) opened() bool {
+	for told := false; ; told = true {
+		err := i.open()
+		if err == nil {
+			return true
+		}
+		if !told {
+			i.agent.logger.Error("nothing is taken by the inbox until it can be opened", "error", err)
+		}
+		select {
+		case <-i.agent.ctx.Done():
+			return false
+		case <-time.After(inboxRetry):
 		}
 	}
 }

@@ -195,3 +195,26 @@ func TestInboxAtStart(t *testing.T) {
 		t.Error("it is refused as well")
 	}
 }
+
+// An inbox that can't be opened at the start is opened once it can be.
+func TestInboxThatIsThereLater(t *testing.T) {
+	okx := key{venue: "okx", algorithm: "hmac-sha256"}
+	s := set(t, scene{keys: []key{okx}})
+	alice := newWrapper(s)
+	alice.enroll("alice")
+	blob := alice.wraps(okx)
+	s.agent.Stop()
+	if err := os.RemoveAll(s.inbox("")); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(s.inbox(""), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.start()
+	if err := os.Remove(s.inbox("")); err != nil {
+		t.Fatal(err)
+	}
+	s.eventually("the inbox is opened", func() bool { return there(s.inbox("refused")) })
+	s.put("late", blob)
+	s.eventually("it is taken", func() bool { return !there(s.inbox("late")) && s.versions("okx") == 2 })
+}
