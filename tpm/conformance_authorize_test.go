@@ -46,7 +46,7 @@ func testAuthority(t *testing.T, o tpm.Options, key crypto.Signer) {
 	parent := newParent(t, d, nil)
 	_, err := d.Seal(t.Context(), parent, []byte("secret"))
 	wants(t, err, fault.KeyLocked, "no values of PCRs are approved", "sealsign pcr approve")
-	now := tpm.PCRs{7: d.Info().PCRs[7], debugPCR: d.Info().PCRs[debugPCR]}
+	now := must[tpm.PCRs](t)(d.ReadPCRs(t.Context(), o.PCRs))
 	later := maps.Clone(now)
 	later[debugPCR] = extended("another boot loader")
 	other := must[*ecdsa.PrivateKey](t)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))

@@ -309,6 +309,24 @@ func TestGone(t *testing.T) {
 	})
 }
 
+// TestForgedPCRs: values that the TPM didn't give are not taken.
+func TestForgedPCRs(t *testing.T) {
+	d := open(t, bending(t, tpmtest.Simulator(t), func(code tpm2.TPMCC, command []byte, send sender) ([]byte, error) {
+		answer, err := send(command)
+		if code == tpm2.TPMCCPCRRead && err == nil {
+			last := 61 // byte of the one value
+			if tpm2.TPMST(binary.BigEndian.Uint16(answer)) == tpm2.TPMSTSessions {
+				last += 4 // the parameters' size is before them
+			}
+			answer[last] ^= 1
+		}
+		return answer, err
+	}))
+	if values, err := d.ReadPCRs(t.Context(), []int{7}); err == nil {
+		t.Errorf("got %v", values)
+	}
+}
+
 // TestSessions: one session serves many commands, and is not held for long.
 func TestSessions(t *testing.T) {
 	o := tpmtest.Simulator(t)

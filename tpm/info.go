@@ -32,7 +32,7 @@ type Info struct {
 	Firmware     string   `json:"firmware"`
 	Software     bool     `json:"software"` // a program, not a chip
 	Can          []string `json:"can"`      // probed: the Can constants
-	PCRs         PCRs     `json:"pcrs"`
+	PCRs         PCRs     `json:"pcrs"`     // read by Inspect
 	// The lockout counter, and where it locks. Nothing made here counts there.
 	LockoutCounter uint32 `json:"lockout_counter"`
 	LockoutLimit   uint32 `json:"lockout_limit"`
@@ -55,7 +55,9 @@ func (d *Device) Info() Info { return *d.info.Load() }
 func (d *Device) Inspect(ctx context.Context) (Info, error) {
 	var found *Info
 	err := d.do(ctx, "inspecting the TPM", func(c *conn) (err error) {
-		found, err = c.probe()
+		if found, err = c.probe(); err == nil {
+			found.PCRs, err = c.readPCRs(allPCRs())
+		}
 		return err
 	})
 	if err != nil {
@@ -102,10 +104,7 @@ func (c *conn) probe() (*Info, error) {
 		MaxInput:        int(cmp.Or(fixed[tpm2.TPMPTInputBuffer], defaultInput)),
 		MaxNV:           int(cmp.Or(fixed[tpm2.TPMPTNVBufferMax], defaultInput)),
 	}
-	if info.Can, err = c.abilities(); err != nil {
-		return nil, err
-	}
-	info.PCRs, err = c.readPCRs(allPCRs())
+	info.Can, err = c.abilities()
 	return info, err
 }
 
@@ -211,11 +210,16 @@ func allPCRs() []int {
 }
 
 // readPCRs reads PCRs of the SHA-256 bank. A TPM gives up to eight at a time, and
-// none of a bank that it doesn't keep.
+// none of a bank that it doesn't keep. The answers are seen to be the TPM's: who is on
+// its bus could else have a credential sealed to a boot of their own.
 func (c *conn) readPCRs(which []int) (PCRs, error) {
 	values := make(PCRs)
 	for pcrs := range slices.Chunk(which, 8) {
-		rsp, err := tpm2.PCRRead{PCRSelectionIn: pcrSelection(pcrs...)}.Execute(c)
+		s, err := c.session(audited)
+		if err != nil {
+			return nil, err
+		}
+		rsp, err := tpm2.PCRRead{PCRSelectionIn: pcrSelection(pcrs...)}.Execute(c, s)
 		if err != nil {
 			return nil, err
 		}

@@ -27,12 +27,14 @@ const (
 
 // direction says which first parameters a session encrypts. A command whose
 // first parameter, or whose answer's first, is not a sized buffer can't have
-// it encrypted (part 1, 21).
+// it encrypted (part 1, 21). Where it authorizes nothing either, the session is
+// an audit session, by which the answer is authenticated all the same (part 1, 17.7).
 type direction int
 
 const (
 	encryptIn direction = 1 << iota
 	encryptOut
+	audited
 	encryptNone direction = 0
 	encryptBoth           = encryptIn | encryptOut
 )
@@ -134,7 +136,7 @@ func (s *session) IsDecryption() bool { return s.encrypt&encryptIn != 0 }
 // Handle is the session's.
 func (s *session) Handle() tpm2.TPMHandle { return s.handle }
 
-// attributes are TPMA_SESSION: continueSession, decrypt, encrypt (part 2, 8.4).
+// attributes are TPMA_SESSION: continueSession, decrypt, encrypt, audit (part 2, 8.4).
 func (s *session) attributes() byte {
 	a := byte(1)
 	if s.IsDecryption() {
@@ -142,6 +144,9 @@ func (s *session) attributes() byte {
 	}
 	if s.IsEncryption() {
 		a |= 1 << 6
+	}
+	if s.encrypt&audited != 0 {
+		a |= 1 << 7
 	}
 	return a
 }
@@ -162,6 +167,7 @@ func (s *session) Authorize(cc tpm2.TPMCC, parms, addNonces []byte, names []tpm2
 			ContinueSession: true,
 			Decrypt:         s.IsDecryption(),
 			Encrypt:         s.IsEncryption(),
+			Audit:           s.encrypt&audited != 0,
 		},
 		Authorization: tpm2.TPM2BData{Buffer: s.sign(cc, joined, parms)},
 	}, nil
@@ -207,6 +213,12 @@ func (s *session) Validate(rc tpm2.TPMRC, cc tpm2.TPMCC, parms []byte, _ []tpm2.
 	}
 	if auth.Attributes.Encrypt {
 		a |= 1 << 6
+	}
+	if auth.Attributes.Audit {
+		a |= 1 << 7
+	}
+	if auth.Attributes.AuditExclusive { // nothing else was audited meanwhile
+		a |= 1 << 1
 	}
 	return s.verify(rc, cc, parms, auth.Nonce.Buffer, a, auth.Authorization.Buffer)
 }
