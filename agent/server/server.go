@@ -78,9 +78,11 @@ func (s *Server) Serve(sockets *Sockets) error {
 	for l, run := range serve {
 		go func() { ended <- run(l) }()
 	}
+	closed := make(chan struct{})
 	go func() {
 		<-s.stopping
 		sockets.close()
+		close(closed)
 	}()
 	var first error
 	for range serve {
@@ -89,6 +91,8 @@ func (s *Server) Serve(sockets *Sockets) error {
 			s.beginStop()
 		}
 	}
+	s.beginStop()
+	<-closed // an accept loop ends a moment before its socket is closed
 	return first
 }
 
