@@ -53,7 +53,7 @@ func parentTemplate(policy []byte) tpm2.TPMTPublic {
 func (d *Device) NewParent(ctx context.Context, before *Parent) (*Parent, error) {
 	if before != nil {
 		p, err := d.newParent(ctx, before.index, before)
-		if !errors.Is(err, fault.KeyDamaged) && !errors.Is(err, errNVInUse) {
+		if !errors.Is(err, ErrForeign) && !errors.Is(err, errNVInUse) {
 			return p, err
 		}
 	}
@@ -218,7 +218,8 @@ func (c *conn) unplaceParent() {
 }
 
 // InForce tells whether new things are to be made under the parent: its epoch goes on,
-// and its authority is the one of Options, for this host. KEY_DAMAGED: the parent is another TPM's.
+// and its authority is the one of Options, for this host. It fails with [ErrForeign] where the
+// parent is another TPM's.
 func (d *Device) InForce(ctx context.Context, p *Parent) (bool, error) {
 	on, err := d.goesOn(ctx, p)
 	mine := p.authority == nil || p.hostID == d.HostID() // else another host's approvals count
@@ -247,7 +248,7 @@ func (d *Device) EndEpoch(ctx context.Context, p *Parent) error {
 	defer d.counting.Unlock()
 	on, err := d.goesOn(ctx, p)
 	switch {
-	case errors.Is(err, fault.KeyDamaged):
+	case errors.Is(err, ErrForeign):
 		return nil
 	case err != nil:
 		return err

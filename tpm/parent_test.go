@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -55,6 +56,33 @@ func TestEpochEndsOnce(t *testing.T) {
 	}
 }
 
+// TestEpochUnseen: a TPM that doesn't load the parent, for whatever reason, hasn't shown that
+// it is another one's, and so no epoch to end here.
+func TestEpochUnseen(t *testing.T) {
+	o := tpmtest.Simulator(t)
+	for _, code := range []tpm2.TPMRC{tpm2.TPMRCAuthFail + 0x900, tpm2.TPMRCPolicyFail + 0x900, tpm2.TPMRCValue + 0x140, tpm2.TPMRCFailure} {
+		t.Run(code.Error(), func(t *testing.T) {
+			var armed bool
+			d := open(t, bending(t, o, func(c tpm2.TPMCC, command []byte, send sender) ([]byte, error) {
+				if armed && c == tpm2.TPMCCLoad {
+					return answers(code), nil
+				}
+				return send(command)
+			}))
+			p := newParent(t, d, nil)
+			must[*tpm.KeyFile](t)(d.Seal(t.Context(), newParent(t, d, p), []byte("secret"))) // p isn't loaded then
+			armed = true
+			if err := d.EndEpoch(t.Context(), p); err == nil {
+				t.Error("the epoch has ended")
+			}
+			armed = false
+			if on, err := d.InForce(t.Context(), p); err != nil || !on {
+				t.Errorf("when it loads again: %t, %v", on, err)
+			}
+		})
+	}
+}
+
 // What was made on another TPM ends nothing here, though its counter has the same index
 // and the same value as this one's.
 func TestParentOfAnotherTPM(t *testing.T) {
@@ -65,6 +93,9 @@ func TestParentOfAnotherTPM(t *testing.T) {
 	}
 	if err := here.EndEpoch(t.Context(), foreign); err != nil {
 		t.Error(err)
+	}
+	if _, err := here.InForce(t.Context(), foreign); !errors.Is(err, tpm.ErrForeign) {
+		t.Errorf("it is of another TPM: %v", err)
 	}
 	if on, err := here.InForce(t.Context(), p); err != nil || !on {
 		t.Errorf("this TPM's own: %t, %v", on, err)

@@ -87,7 +87,7 @@ func (r *Ring) inForce(ctx context.Context, device *tpm.Device) (*hostEpoch, err
 			if on && !e.Ended {
 				return e, nil
 			}
-			if err != nil && !errors.Is(err, fault.KeyDamaged) {
+			if err != nil && !errors.Is(err, tpm.ErrForeign) {
 				return nil, err
 			}
 		}
@@ -175,7 +175,7 @@ func (r *Ring) adoptEpoch(ctx context.Context, device *tpm.Device, found map[str
 			continue
 		}
 		on, err := device.InForce(ctx, e.parent)
-		if errors.Is(err, fault.KeyDamaged) { // another TPM's
+		if errors.Is(err, tpm.ErrForeign) {
 			continue
 		}
 		if err != nil {
