@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
 
@@ -26,15 +29,16 @@ func LogHandler() slog.Handler {
 	if toJournal, err := journal.StderrIsJournalStream(); err != nil || !toJournal {
 		return text
 	}
-	return &journalHandler{send: journal.Send, stderr: text}
+	return &journalHandler{send: journal.Send, stderr: text, outlet: newOutlet()}
 }
 
 // journalHandler sends records by the journal's own protocol.
 type journalHandler struct {
 	send   func(message string, priority journal.Priority, fields map[string]string) error
 	stderr slog.Handler // takes what the journal's socket doesn't
-	group  string       // "A_" in a group "a"
-	attrs  []slog.Attr  // names as fields have them
+	outlet *outlet
+	group  string      // "A_" in a group "a"
+	attrs  []slog.Attr // names as fields have them
 }
 
 func (*journalHandler) Enabled(_ context.Context, level slog.Level) bool {
@@ -79,10 +83,69 @@ func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
 			return err
 		}
 	}
-	if h.send(strings.TrimSuffix(line.String(), "\n"), priority(r.Level), fields) != nil {
-		return h.stderr.Handle(ctx, r)
-	}
+	h.outlet.write(func(dropped int64) {
+		if dropped > 0 {
+			_ = h.send(fmt.Sprintf("%d lines of this log were dropped: the journal did not take them in time", dropped), journal.PriWarning, nil)
+		}
+		if h.send(strings.TrimSuffix(line.String(), "\n"), priority(r.Level), fields) != nil {
+			_ = h.stderr.Handle(ctx, r) // there is nothing else to tell it to
+		}
+	})
 	return nil
+}
+
+// patience is how long one who logs waits for the journal. One that hangs takes neither
+// datagrams nor, from some point on, what is written to standard error, and go-systemd's
+// Send has no deadline.
+const patience = time.Second
+
+// outlet writes one line after the other. While one is stuck, those that come are dropped.
+type outlet struct {
+	turn    chan struct{} // whoever writes has put something in
+	stuck   atomic.Bool   // who has the turn has had it for longer than patience
+	dropped atomic.Int64  // lines since the last that was written
+}
+
+func newOutlet() *outlet { return &outlet{turn: make(chan struct{}, 1)} }
+
+// write runs send, which is told how many lines were dropped before it, and waits for it
+// as long as there is patience.
+func (o *outlet) write(send func(dropped int64)) {
+	late := time.NewTimer(patience)
+	defer late.Stop()
+	if !o.take(late.C) {
+		o.dropped.Add(1)
+		return
+	}
+	sent := make(chan struct{})
+	go func() {
+		send(o.dropped.Swap(0))
+		<-o.turn
+		close(sent)
+	}()
+	select {
+	case <-sent:
+	case <-late.C:
+		o.stuck.Store(true)
+	}
+}
+
+// take takes the turn, unless it doesn't come in time.
+func (o *outlet) take(late <-chan time.Time) bool {
+	select {
+	case o.turn <- struct{}{}:
+	default:
+		if o.stuck.Load() {
+			return false
+		}
+		select {
+		case o.turn <- struct{}{}:
+		case <-late:
+			return false
+		}
+	}
+	o.stuck.Store(false)
+	return true
 }
 
 // withoutHead leaves out what a line begins with: the journal has it in fields of its own.

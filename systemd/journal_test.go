@@ -7,6 +7,8 @@ import (
 	"maps"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
 
@@ -30,6 +32,7 @@ func TestJournalFields(t *testing.T) {
 			return refused
 		},
 		stderr: slog.NewTextHandler(&stderr, nil),
+		outlet: newOutlet(),
 	})
 	refusal := fault.New(fault.TPMUnavailable, "it is away").WithHint("wait")
 	log.Debug("not told")
@@ -61,4 +64,36 @@ func TestJournalFields(t *testing.T) {
 	if !strings.Contains(stderr.String(), "msg=kept key=k") {
 		t.Errorf("what the journal refuses is lost: %q", stderr.String())
 	}
+}
+
+// TestJournalHangs: who logs waits a second for a journal that hangs, once; the lines after
+// that are dropped, and counted when it takes lines again.
+func TestJournalHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []string
+		hangs := make(chan struct{})
+		log := slog.New(&journalHandler{
+			send: func(message string, _ journal.Priority, _ map[string]string) error {
+				<-hangs
+				sent = append(sent, message)
+				return nil
+			},
+			outlet: newOutlet(),
+		})
+		began := time.Now()
+		go log.Info("beside the first")
+		log.Info("first")
+		for range 100 {
+			log.Info("dropped")
+		}
+		if waited := time.Since(began); waited != patience {
+			t.Errorf("102 lines took %v", waited)
+		}
+		close(hangs)
+		synctest.Wait()
+		log.Info("last")
+		if len(sent) != 3 || !strings.HasPrefix(sent[1], "101 lines of this log were dropped") || sent[2] != "last" {
+			t.Errorf("the journal has %q", sent)
+		}
+	})
 }
