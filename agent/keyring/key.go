@@ -76,7 +76,8 @@ func (k *key) activeLocked() int {
 
 // wantedLocked is the version that the config asks for: the one it names, or the
 // newest that an operator imported. A revoked one counts as long as none is
-// active: revoking the newest must not bring back the one before it.
+// active: revoking the newest must not bring back the one before it. Where versions
+// wait for the config to name one, that is what is to be done, and not a new import: 0.
 func (k *key) wantedLocked() int {
 	if k.spec != nil && k.spec.Version != 0 {
 		return k.spec.Version
@@ -88,7 +89,15 @@ func (k *key) wantedLocked() int {
 			newest = n
 		}
 	}
+	if k.versions[newest] == Revoked && k.choiceLocked() {
+		return 0
+	}
 	return newest
+}
+
+// choiceLocked tells whether there are versions that sign once the config names one.
+func (k *key) choiceLocked() bool {
+	return slices.Contains(slices.Collect(maps.Values(k.versions)), unchosen)
 }
 
 // unusableLocked says why version n can't become live, as far as the manifest knows.
@@ -100,7 +109,7 @@ func (k *key) unusableLocked(n int) error {
 	switch state, listed := k.versions[n]; {
 	case len(k.versions) == 0:
 		return fault.New(fault.KeyEmpty, "key %s has no version yet", k.name).WithHint("sealsign key %s %s", verb, k.name)
-	case n == 0 && slices.Contains(slices.Collect(maps.Values(k.versions)), unchosen):
+	case n == 0 && k.choiceLocked():
 		return fault.New(fault.KeyPending, "key %s has only versions that sign once the config names one", k.name).
 			WithHint("sealsign key show %s lists them; set version under [keys.%s]", k.name, k.name)
 	case state == unregistered || n == 0: // every version there is waits for its API key

@@ -80,6 +80,9 @@ func TestRecoveryOfAnOlderState(t *testing.T) {
 	r := p.open(hmacSpec("main"))
 	mustImport(t, r, "main", "alpha")
 	mustImport(t, r, "main", "beta")
+	mustImport(t, r, "main", "gamma")
+	must(t, r.Revoke("main", 3))
+	useRefused(t, r, "main", fault.KeyRevoked, "import a new one")
 	r.Close()
 	old := p.image()
 	r = p.open(hmacSpec("main"))
@@ -93,7 +96,8 @@ func TestRecoveryOfAnOlderState(t *testing.T) {
 	_, err = r.Recover(t.Context())
 	must(t, err)
 	useRefused(t, r, "main", fault.KeyPending, "version")
-	if i := infoOf(t, r, "main"); i.Active != 0 || i.Versions[0].State != Pending || i.Versions[1].State != Pending {
+	i := infoOf(t, r, "main")
+	if i.State != "pending" || i.Wanted != 0 || i.Active != 0 || i.Versions[0].State != Pending || i.Versions[1].State != Pending || i.Versions[2].State != Revoked {
 		t.Errorf("got %+v", i)
 	}
 	r.Apply([]Spec{with(hmacSpec("main"), func(s *Spec) { s.Version = 1 })})
