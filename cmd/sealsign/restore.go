@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,9 @@ signs nothing until an operator has looked: sealsign store recover.`,
 		Args:    words(1, 1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			count, err := restore(args[0], stateDir, configDir)
+			if errors.Is(err, fs.ErrPermission) {
+				return fault.From(err).WithHint("sudo sealsign restore %s --state-dir %s%s", args[0], stateDir, either(configDir != "", " --config-dir "+configDir, ""))
+			}
 			if err != nil {
 				return err
 			}
@@ -49,22 +53,25 @@ signs nothing until an operator has looked: sealsign store recover.`,
 func restore(path, stateDir, configDir string) (count int, err error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return 0, fault.New(failed, "the backup can't be read: %v", err)
+		return 0, fault.New(failed, "the backup can't be read: %v", err).Because(err)
 	}
 	defer file.Close()
 	if err := os.MkdirAll(stateDir, 0o700); err != nil {
-		return 0, fault.New(failed, "%v", err).WithHint("install -d -o sealsign -m 0700 %s", stateDir)
+		return 0, fault.New(failed, "%v", err).WithHint("install -d -o sealsign -m 0700 %s", stateDir).Because(err)
 	}
 	entries, err := os.ReadDir(stateDir)
-	if err != nil || len(entries) > 0 {
+	if err != nil {
+		return 0, fault.New(failed, "%v", err).Because(err)
+	}
+	if len(entries) > 0 {
 		return 0, fault.New(failed, "%s is not an empty folder", stateDir).
-			WithHint("stop the daemon and move what is there away: mv %s/* ELSEWHERE", stateDir).Because(err)
+			WithHint("stop the daemon and move what is there away: mv %s/* ELSEWHERE", stateDir)
 	}
 	folders := map[string]string{"state": stateDir}
 	if configDir != "" {
 		folders["config"] = configDir
 		if err := os.MkdirAll(configDir, 0o755); err != nil {
-			return 0, fault.New(failed, "%v", err)
+			return 0, fault.New(failed, "%v", err).Because(err)
 		}
 	}
 	archive := tar.NewReader(file)
@@ -84,7 +91,7 @@ func restore(path, stateDir, configDir string) (count int, err error) {
 			continue
 		}
 		if err := unpack(archive, folders[top], name); err != nil {
-			return count, fault.New(failed, "%s can't be restored: %v", header.Name, err)
+			return count, fault.New(failed, "%s can't be restored: %v", header.Name, err).Because(err)
 		}
 		count++
 	}
