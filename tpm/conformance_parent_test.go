@@ -218,6 +218,9 @@ func testChangedParent(t *testing.T, o tpm.Options) {
 		changed[i] ^= 0x10
 		q, err := tpm.ParseParent(changed)
 		if err == nil {
+			if _, err := d.InForce(t.Context(), q); !errors.Is(err, tpm.ErrForeign) {
+				t.Errorf("with byte %d of %d changed it isn't said to be foreign: %v", i, len(der), err)
+			}
 			_, err = unseal(t, d, must[*tpm.KeyFile](t)(q.ParseKeyFile(f)))
 		}
 		if !errors.Is(err, fault.KeyDamaged) {

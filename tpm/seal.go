@@ -13,8 +13,9 @@ import (
 // MaxSeal is the most bytes that every TPM seals (MAX_SYM_DATA: part 2, A).
 const MaxSeal = 128
 
-// ErrForeign is the cause of the refusal to load what this TPM didn't make, not as it is
-// (TPM_RC_INTEGRITY). No other refusal to load something says so.
+// ErrForeign is the cause of the refusal to load what this TPM didn't make, or not as it
+// is: the TPM takes offence at the blob itself. Other refusals to load it, of an
+// authorization for example, don't say so.
 var ErrForeign = errors.New("this TPM didn't make it")
 
 // Seal gives secret to the TPM, which returns it from the key file alone, on
@@ -169,12 +170,9 @@ func (c *conn) load(above object, s *session, public, private []byte) (object, e
 		InPrivate:    tpm2.TPM2BPrivate{Buffer: private},
 		InPublic:     tpm2.BytesAs2B[tpm2.TPMTPublic](public),
 	}.Execute(c)
-	if errors.Is(err, tpm2.TPMRCIntegrity) {
-		err = fmt.Errorf("%w: %w", ErrForeign, err)
-	}
 	if refusesParameter(err) {
 		return object{}, fault.New(fault.KeyDamaged, "the key file is of another TPM, or was changed").
-			WithHint("bring the file back from a backup of this machine, or import the credential again").Because(err)
+			WithHint("bring the file back from a backup of this machine, or import the credential again").Because(fmt.Errorf("%w: %w", ErrForeign, err))
 	}
 	if errors.Is(err, tpm2.TPMRCPolicyFail) {
 		return object{}, fault.New(fault.KeyDamaged, "the policy of the key file's parent is not the one that it was made with").Because(err)
