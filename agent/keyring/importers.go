@@ -103,18 +103,28 @@ func (r *Ring) enrollableLocked(name string, key ssh.PublicKey) error {
 // RemoveImporter ends an importer's right at once, even where it returns an error: then
 // that doesn't outlive a restart yet.
 func (r *Ring) RemoveImporter(name string) error {
-	r.mu.Lock()
-	_, enrolled := r.importers[name]
-	delete(r.importers, name)
-	r.mu.Unlock()
-	if !enrolled {
-		return fault.New(fault.ImporterUnknown, "there is no importer %s", name).WithHint("sealsign importer list")
+	if err := r.forgetImporter(name); err != nil {
+		return err
 	}
 	if err := r.save(); err != nil {
 		return fault.New(fault.StoreUnavailable, "importer %s can't import any more, and after a restart could again: the manifest could not be written", name).
 			WithHint("it is tried again every few seconds; until it is written, don't restart the daemon").Because(err)
 	}
 	return nil
+}
+
+// forgetImporter ends the right in memory.
+func (r *Ring) forgetImporter(name string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, enrolled := r.importers[name]; enrolled {
+		delete(r.importers, name)
+		return nil
+	}
+	if r.written == nil && r.unusable != nil { // nobody knows who is enrolled
+		return r.unusable
+	}
+	return fault.New(fault.ImporterUnknown, "there is no importer %s", name).WithHint("sealsign importer list")
 }
 
 // importerLocked finds who has a key.

@@ -41,7 +41,11 @@ func (r *Ring) readState() (*manifest, *manifestFile, error) {
 			}
 		}
 		ended := r.epoch.ended() // before the manifest could be proved
-		r.importers, r.taken, r.epoch = maps.Clone(m.Importers), maps.Clone(m.Taken), m.Epoch
+		importers := maps.Clone(m.Importers)
+		if r.written != nil { // likewise
+			maps.DeleteFunc(importers, func(name string, _ Importer) bool { _, kept := r.importers[name]; return !kept })
+		}
+		r.importers, r.taken, r.epoch = importers, maps.Clone(m.Taken), m.Epoch
 		if r.epoch != nil && r.epoch.parent.Epoch() == ended {
 			r.endLocked()
 		}

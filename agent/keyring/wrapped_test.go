@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -350,6 +351,35 @@ func TestImporters(t *testing.T) {
 	}
 	must(t, r.RemoveImporter("alice"))
 	refused(t, r.RemoveImporter("alice"), fault.ImporterUnknown, "importer list")
+}
+
+// An importer who is removed while the TPM is away is none when it comes, nor after that.
+// Where the manifest can't be read, nobody is said to be none.
+func TestAnImporterIsRemovedWithoutTheTPM(t *testing.T) {
+	p := newPlace(t)
+	r := p.open()
+	alice := newImporter(t)
+	must(t, r.EnrollImporter("alice", alice.public()))
+	must(t, r.EnrollImporter("bob", newImporter(t).public()))
+	r.Close()
+	device := p.device
+	p.device = nil
+	r = p.open()
+	refused(t, r.RemoveImporter("alice"), fault.StoreUnavailable, "tried again")
+	r.SetTPM(device)
+	p.clock.add(retryLoad)
+	must(t, r.Anchored())
+	r.Close()
+	p.device = device
+	for _, r := range []*Ring{r, p.open()} {
+		if got := slices.Collect(maps.Keys(r.Importers())); !slices.Equal(got, []string{"bob"}) {
+			t.Errorf("enrolled are %v", got)
+		}
+	}
+
+	must(t, os.Remove(r.store.manifest()))
+	must(t, os.Mkdir(r.store.key("main"), 0o700))
+	refused(t, p.open().RemoveImporter("bob"), fault.StoreUntrusted, "store recover")
 }
 
 // A manifest whose importers can't be is refused, and the first format, which had
