@@ -192,6 +192,35 @@ func TestNoTPMAtStart(t *testing.T) {
 	signsWith(t, r, "main", "alpha")
 }
 
+// On a disk that takes nothing the store is proved again and again: guarded memory isn't
+// used up by that.
+func TestProvedOnAFullDisk(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	r.Close()
+	device, disk := p.device, new(full)
+	p.device, p.fs = nil, disk.fs()
+	r = p.open(hmacSpec("main"))
+	must(t, r.Revoke("main", 1)) // so that there is something to write
+	disk.set.Store(true)
+	r.SetTPM(device)
+	var anchors []*anchor
+	for range 3 {
+		p.clock.add(retryLoad)
+		refused(t, r.Proved(), fault.StoreUnavailable, "free space")
+		r.reading.Lock()
+		anchors = append(anchors, r.anchor)
+		r.reading.Unlock()
+	}
+	if anchors[0] == anchors[2] || anchors[0].auth.Bytes() != nil || anchors[2].auth.Bytes() == nil {
+		t.Error("what was unsealed to prove it is kept")
+	}
+	disk.set.Store(false)
+	p.clock.add(retryLoad)
+	must(t, r.Proved())
+}
+
 func TestAnotherTPM(t *testing.T) {
 	p := newPlace(t)
 	r := p.open(hmacSpec("main"))

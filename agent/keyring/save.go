@@ -119,8 +119,17 @@ func (r *Ring) proveNewest(ctx context.Context, device *tpm.Device, f *anchorFil
 		a.wipe()
 		return err
 	}
-	r.anchor, r.number, r.tried = a, m.Number, m
+	r.tie(a, m.Number, m)
 	return nil
+}
+
+// tie makes the anchor that the manifest is written with from now on. A try that failed
+// after it may have left another.
+func (r *Ring) tie(a *anchor, number uint64, tried *manifest) {
+	if r.anchor != nil {
+		r.anchor.wipe()
+	}
+	r.anchor, r.number, r.tried = a, number, tried
 }
 
 // beginStore makes the anchor of a manifest that has yet to be written: the one that
@@ -150,7 +159,7 @@ func (r *Ring) beginAt(ctx context.Context, device *tpm.Device, f *anchorFile) e
 		a.wipe()
 		return err
 	}
-	r.anchor, r.number, r.tried = a, counter-1, nil
+	r.tie(a, counter-1, nil)
 	return nil
 }
 
