@@ -192,6 +192,29 @@ func TestNoTPMAtStart(t *testing.T) {
 	signsWith(t, r, "main", "alpha")
 }
 
+// An import that the disk fails, be it after the file was in its place, leaves none that
+// nobody would delete.
+func TestAFailedImportLeavesNoFile(t *testing.T) {
+	p := newPlace(t)
+	k := &killer{fault: diskFaults["an error, once"]}
+	p.fs = k.fs()
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	for n, failed := 0, true; failed; n++ {
+		k.armed, k.dead, k.left, k.log = true, false, n, nil
+		_, err := r.Import(t.Context(), "main", hmacCredential("beta"))
+		k.armed = false
+		if failed = k.dead; !failed {
+			must(t, err)
+		}
+		stored, err := r.store.numbers("main")
+		must(t, err)
+		if listed := infoOf(t, r, "main").Versions; len(stored) != len(listed) {
+			t.Errorf("after %v there are files of %v, and %d versions", k.log, stored, len(listed))
+		}
+	}
+}
+
 // On a disk that takes nothing the store is proved again and again: guarded memory isn't
 // used up by that.
 func TestProvedOnAFullDisk(t *testing.T) {

@@ -284,10 +284,10 @@ func (c *change) add(ctx context.Context, meta metadata, object *tpm.KeyFile, ke
 	if err := r.store.folder(r.store.key(name)); err != nil {
 		return 0, err
 	}
-	if err := c.write(ctx, meta, object, kept); err != nil {
-		return 0, err
+	err = c.write(ctx, meta, object, kept)
+	if err == nil {
+		err = c.keepOffline(meta.Version, c.given)
 	}
-	err = c.keepOffline(meta.Version, c.given)
 	if err == nil {
 		err = c.list(&meta, state)
 	}
