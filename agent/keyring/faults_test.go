@@ -150,7 +150,9 @@ func (h hanging) Send(command []byte) ([]byte, error) {
 	return h.Transport.Send(command)
 }
 
-func TestSuspendIsWrittenWhileTheTPMHangs(t *testing.T) {
+// newHangingPlace is a place whose TPM can hang.
+func newHangingPlace(t *testing.T) (*place, hanging) {
+	t.Helper()
 	o, h := tpmtest.Simulator(t), hanging{hang: new(atomic.Bool), hangs: make(chan struct{}), letsGo: make(chan struct{})}
 	dial := o.Dial
 	o.Dial = func() (tpm.Transport, error) {
@@ -158,7 +160,34 @@ func TestSuspendIsWrittenWhileTheTPMHangs(t *testing.T) {
 		h.Transport = transport
 		return h, err
 	}
-	p := &place{t: t, dir: newDir(t), device: openTPM(t, o), clock: newPlaceClock()}
+	return &place{t: t, dir: newDir(t), device: openTPM(t, o), clock: newPlaceClock()}, h
+}
+
+// A version that is revoked while it is switched to leaves the one before it as it was,
+// which signs after a restart too.
+func TestRevokedInTheSwitch(t *testing.T) {
+	p, h := newHangingPlace(t)
+	first := with(hmacSpec("main"), func(s *Spec) { s.Version = 1 })
+	second := with(first, func(s *Spec) { s.Version = 2 })
+	r := p.open(first)
+	mustImport(t, r, "main", "alpha")
+	mustImport(t, r, "main", "beta")
+	h.hang.Store(true)
+	r.Apply([]Spec{second})
+	<-h.hangs
+	revoked := make(chan error, 1)
+	go func() { revoked <- r.Revoke("main", 2) }()
+	eventually(t, "the revocation is in force", func() bool { return infoOf(t, r, "main").Versions[1].State == Revoked })
+	close(h.letsGo)
+	must(t, <-revoked)
+	signsWith(t, r, "main", "alpha")
+	r.Close()
+	r = p.open(second)
+	signsWith(t, r, "main", "alpha")
+}
+
+func TestSuspendIsWrittenWhileTheTPMHangs(t *testing.T) {
+	p, h := newHangingPlace(t)
 	r := p.open(hmacSpec("main"), hmacSpec("other"))
 	mustImport(t, r, "main", "alpha")
 	mustImport(t, r, "other", "beta")

@@ -229,20 +229,25 @@ func (r *Ring) activate(k *key, n int) error {
 	k.versions[n] = Active
 	r.mu.Unlock()
 	err := r.save()
-	if err == nil {
+	r.mu.Lock()
+	if err == nil && k.versions[n] == Active {
+		r.mu.Unlock()
 		r.log.Info("a key's version was switched", event.Key, event.KeySwitched, "key", k.name, "from", old, "to", n)
 		r.switched(k.name, n)
 		return nil
 	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
 	if k.versions[n] == Active { // else it was revoked meanwhile
 		k.versions[n] = before
 	}
-	if old != 0 && k.versions[old] == Retired {
+	if old != 0 && k.versions[old] == Retired { // it signs on, after a restart too
 		k.versions[old] = Active
 	}
-	return err
+	revoked := k.unusableLocked(n)
+	r.mu.Unlock()
+	if err == nil {
+		_ = r.save() // what it can't write is tried again
+	}
+	return cmp.Or(err, revoked)
 }
 
 // publish makes v live, unless what it was loaded for has changed.
