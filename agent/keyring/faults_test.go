@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/google/go-tpm/tpm2"
+	"golang.org/x/sys/unix"
+
 	"github.com/sealsign/sealsign/internal/fault"
 	"github.com/sealsign/sealsign/internal/tpmtest"
 	"github.com/sealsign/sealsign/tpm"
@@ -148,6 +150,31 @@ func (h hanging) Send(command []byte) ([]byte, error) {
 		<-h.letsGo
 	}
 	return h.Transport.Send(command)
+}
+
+// A process that has no file descriptors left can't read a version, which says nothing of
+// the version: it is tried again. Nor does it say which epochs there are.
+func TestNoFileDescriptors(t *testing.T) {
+	p := newPlace(t)
+	r := p.open(hmacSpec("main"))
+	mustImport(t, r, "main", "alpha")
+	r.Close()
+	r = p.open(hmacSpec("main"))
+	must(t, r.Proved())
+	var limit unix.Rlimit
+	must(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}))
+	_, err := r.Use(t.Context(), "main", false)
+	state := infoOf(t, r, "main").State
+	_, unread := r.parentsOf(map[string]map[int]State{"main": {1: Active}})
+	must(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &limit))
+	refused(t, err, fault.StoreUnavailable, "doctor")
+	refused(t, unread, fault.StoreUnavailable, "doctor")
+	if state != "unavailable" {
+		t.Errorf("the key is %s", state)
+	}
+	p.clock.add(retryLoad)
+	signsWith(t, r, "main", "alpha")
 }
 
 // newHangingPlace is a place whose TPM can hang.

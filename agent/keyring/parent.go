@@ -164,7 +164,11 @@ func (r *Ring) adoptEpoch(ctx context.Context, device *tpm.Device, found map[str
 	r.mu.RLock()
 	candidates := []*hostEpoch{r.epoch}
 	r.mu.RUnlock()
-	for _, e := range r.parentsOf(found) {
+	others, err := r.parentsOf(found)
+	if err != nil {
+		return err
+	}
+	for _, e := range others {
 		if candidates[0] == nil || candidates[0].Parent != e.Parent {
 			candidates = append(candidates, e)
 		}
@@ -191,12 +195,16 @@ func (r *Ring) adoptEpoch(ctx context.Context, device *tpm.Device, found map[str
 	return nil
 }
 
-// parentsOf gives the parents that the files of these versions have, each once.
-func (r *Ring) parentsOf(found map[string]map[int]State) (all []*hostEpoch) {
+// parentsOf gives the parents that the files of these versions have, each once. What is
+// damaged has none; STORE_UNAVAILABLE: there may be others.
+func (r *Ring) parentsOf(found map[string]map[int]State) (all []*hostEpoch, err error) {
 	for name, versions := range found {
 		for n := range versions {
-			f, err := r.readVersion(name, n)
-			if err != nil || f.parent() == nil {
+			f, unread := r.readVersion(name, n)
+			if errors.Is(unread, fault.StoreUnavailable) {
+				err = unread
+			}
+			if unread != nil || f.parent() == nil {
 				continue
 			}
 			if e := newEpoch(f.parent()); !slices.ContainsFunc(all, e.same) {
@@ -204,5 +212,5 @@ func (r *Ring) parentsOf(found map[string]map[int]State) (all []*hostEpoch) {
 			}
 		}
 	}
-	return all
+	return all, err
 }

@@ -62,10 +62,11 @@ func (r *Ring) end(ctx context.Context) (ended, untrusted error) {
 	if err != nil {
 		return errors.Join(ended, err), untrusted
 	}
-	for _, e := range r.parentsOf(found) {
+	parents, err := r.parentsOf(found)
+	for _, e := range parents {
 		ended = errors.Join(ended, device.EndEpoch(ctx, e.parent))
 	}
-	return ended, untrusted
+	return errors.Join(ended, err), untrusted
 }
 
 // revokeAll puts the revocation in force in memory.

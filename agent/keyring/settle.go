@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"slices"
 	"time"
@@ -194,6 +195,9 @@ func (r *Ring) readVersion(name string, n int) (*versionFile, error) {
 	data, err := r.store.read(r.store.version(name, n), maxVersionFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, damaged(name, n, errors.New("it is missing"))
+	}
+	if _, unread := errors.AsType[*fs.PathError](err); unread { // says nothing of what is in it
+		return nil, storeFault(fmt.Sprintf("reading version %d of key %s", n, name), err)
 	}
 	if err != nil {
 		return nil, damaged(name, n, err)
