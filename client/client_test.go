@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,54 +160,44 @@ func TestReconnects(t *testing.T) {
 func TestRestartIsNotSeen(t *testing.T) {
 	host := servertest.Start(t, servertest.Settings{})
 	c := dial(t, host.Dir)
-	exchange := &http.Client{Transport: c.Transport("okx")}
-	order := `{"instId":"BTC-USDT","tdMode":"cash","side":"buy","ordType":"limit","px":"1","sz":"1"}`
-	done := make(chan struct{})
-	var answered, orders atomic.Int64
-	var all sync.WaitGroup
-	each := func(count *atomic.Int64, do func() error) {
-		all.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				if err := do(); err != nil {
-					t.Error(err)
-					return
-				}
-				count.Add(1)
-			}
-		})
+	sign := func() error {
+		_, err := c.Sign(t.Context(), balance(host))
+		return err
 	}
-	for range 4 {
-		each(&answered, func() error {
-			_, err := c.Sign(t.Context(), balance(host))
+	exchange := &http.Client{Transport: c.Transport("okx")}
+	send := func() error {
+		response, err := exchange.Post(host.URL("okx", "/api/v5/trade/order"), "application/json",
+			strings.NewReader(`{"instId":"BTC-USDT","tdMode":"cash","side":"buy","ordType":"limit","px":"1","sz":"1"}`))
+		if err != nil {
 			return err
-		})
-		each(&orders, func() error {
-			response, err := exchange.Post(host.URL("okx", "/api/v5/trade/order"), "application/json", strings.NewReader(order))
+		}
+		defer response.Body.Close()
+		_, err = io.Copy(io.Discard, response.Body)
+		return errors.Join(err, client.Refusal(response))
+	}
+	answered := host.RestartUnderLoad(t, 20, sign, send, sign, send, sign, send, sign, send)
+	orders := answered[1] + answered[3] + answered[5] + answered[7]
+	if seen := host.Venues.Seen("okx").Accepted[mockvenue.Order]; seen != orders {
+		t.Errorf("the exchange has %d orders, and %d were answered", seen, orders)
+	}
+}
+
+// Programs that connect and say nothing hold up neither a restart nor those who ask.
+func TestRestartBesideSilentPrograms(t *testing.T) {
+	host := servertest.Start(t, servertest.Settings{})
+	c := dial(t, host.Dir)
+	host.RestartUnderLoad(t, 2, func() error {
+		for _, socket := range []string{"agent.sock", "http.sock", "admin.sock"} {
+			silent, err := net.Dial("unix", host.Socket(socket))
 			if err != nil {
 				return err
 			}
-			defer response.Body.Close()
-			_, err = io.Copy(io.Discard, response.Body)
-			return errors.Join(err, client.Refusal(response))
-		})
-	}
-	for range 20 {
-		before := orders.Load()
-		for orders.Load() < before+20 && !t.Failed() {
-			time.Sleep(time.Millisecond)
+			t.Cleanup(func() { _ = silent.Close() })
 		}
-		host.Restart(t)
-	}
-	close(done)
-	all.Wait()
-	if seen := host.Venues.Seen("okx").Accepted[mockvenue.Order]; int64(seen) != orders.Load() {
-		t.Errorf("the exchange has %d orders, and %d were answered", seen, orders.Load())
-	}
+		_, err := c.Sign(t.Context(), balance(host))
+		time.Sleep(50 * time.Millisecond) // there are 256 places
+		return err
+	})
 }
 
 // mute is an agent that takes requests and answers none.

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -20,6 +21,10 @@ type conn struct {
 	arrived func() // who stops the connection knows it
 	once    sync.Once
 	renewed atomic.Int64 // when the write deadline was set, in Unix ns
+
+	handshake sync.Mutex // held while its deadline is set
+	shaking   bool       // gRPC's is going on
+	server    *Server
 }
 
 // identify asks the kernel who is on the other end, and takes a place for it.
@@ -61,10 +66,28 @@ func (c *conn) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// SetDeadline is what gRPC calls around its handshake.
+// SetDeadline is what gRPC calls around its handshake, at the end with zero. It closes a
+// connection that it hasn't come to before it is stopped, waits for handshakes then, and
+// drains what comes out of them.
 func (c *conn) SetDeadline(t time.Time) error {
+	c.handshake.Lock()
+	defer c.handshake.Unlock()
+	if c.shaking = !t.IsZero(); !c.shaking {
+		c.arrived()
+	} else if c.server.isStopping() {
+		t = time.Now().Add(stopTimeout)
+	}
 	c.renewed.Store(0)
 	return c.UnixConn.SetDeadline(t)
+}
+
+// hurry has a handshake end soon, so that who says nothing holds no stop up.
+func (c *conn) hurry() {
+	c.handshake.Lock()
+	defer c.handshake.Unlock()
+	if c.shaking {
+		_ = c.UnixConn.SetDeadline(time.Now().Add(stopTimeout))
+	}
 }
 
 // Close also gives the connection's place back.
@@ -85,7 +108,7 @@ func (c *conn) Close() error {
 // listener hands out connections as conns, and counts those that are arriving.
 type listener struct {
 	net.Listener
-	arriving *sync.WaitGroup
+	server *Server
 }
 
 func (l listener) Accept() (net.Conn, error) {
@@ -98,8 +121,14 @@ func (l listener) Accept() (net.Conn, error) {
 		_ = accepted.Close()
 		return nil, fault.New(fault.InternalError, "%s is not a unix socket", l.Addr())
 	}
-	l.arriving.Add(1)
-	return &conn{UnixConn: unix, arrived: sync.OnceFunc(l.arriving.Done)}, nil
+	l.server.arriving.Add(1)
+	c := &conn{UnixConn: unix, server: l.server}
+	unwatch := context.AfterFunc(l.server.stopping, c.hurry)
+	c.arrived = sync.OnceFunc(func() {
+		unwatch()
+		l.server.arriving.Done()
+	})
+	return c, nil
 }
 
 // places counts who is connected, and what they do at once.

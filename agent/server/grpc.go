@@ -64,7 +64,6 @@ func (h handshaker) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInf
 	if !ok {
 		return nil, nil, errors.New("not a connection of this server's")
 	}
-	c.arrived() // gRPC closes a connection that it hasn't come to before it is stopped, and from here on drains it
 	if err := h(c); err != nil {
 		return nil, nil, err
 	}

@@ -23,7 +23,8 @@ const (
 
 	// firstTimeout is how long a new connection may say nothing, and how long its handshake may take.
 	firstTimeout = 5 * time.Second
-	// stopTimeout is how long the first request of a connection is waited for when the daemon stops.
+	// stopTimeout is how long the first request of a connection, or its handshake, is waited for when
+	// the daemon stops.
 	stopTimeout = time.Second
 	// idleTimeout is how long a connection is kept between requests. It is long, since a client
 	// that reuses one just as it is closed has to send its order again.

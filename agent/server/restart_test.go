@@ -8,8 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -24,47 +22,24 @@ func TestRestartsUnderLoad(t *testing.T) {
 	target := "/api/v5/account/balance"
 	raw := "GET " + target + " HTTP/1.1\r\nHost: " + host.Venues.Host("okx") + "\r\n\r\n"
 	request := &pb.SignRequest{Key: "okx", Method: "GET", Url: host.URL("okx", target)}
-	var answered atomic.Int64
-	var load sync.WaitGroup
-	over := make(chan struct{})
-	each := func(do func() error) {
-		load.Go(func() {
-			for {
-				select {
-				case <-over:
-					return
-				default:
-				}
-				if err := do(); err != nil {
-					t.Error(err)
-					return
-				}
-				answered.Add(1)
-			}
-		})
-	}
+	var asks []func() error
 	for range 4 {
-		each(func() error { return askOnce(host, raw) })
-		each(keepsAsking(host, raw))
-		each(func() error {
-			conn := dialGRPC(t, host.Socket("agent.sock"))
-			defer func() { _ = conn.Close() }()
-			_, err := pb.NewSignerClient(conn).Sign(context.Background(), request)
-			return err
-		})
 		signer := signerOf(t, host)
-		each(func() error {
-			_, err := signer.Sign(context.Background(), request)
-			return err
-		})
+		asks = append(asks,
+			func() error { return askOnce(host, raw) },
+			keepsAsking(host, raw),
+			func() error {
+				conn := dialGRPC(t, host.Socket("agent.sock"))
+				defer func() { _ = conn.Close() }()
+				_, err := pb.NewSignerClient(conn).Sign(context.Background(), request)
+				return err
+			},
+			func() error {
+				_, err := signer.Sign(context.Background(), request)
+				return err
+			})
 	}
-	for range 20 {
-		before := answered.Load()
-		eventually(t, "answers", func() bool { return answered.Load() > before+50 || t.Failed() })
-		host.Restart(t)
-	}
-	close(over)
-	load.Wait()
+	host.RestartUnderLoad(t, 20, asks...)
 }
 
 // askOnce connects, asks, and reads the answer.

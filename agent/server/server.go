@@ -38,15 +38,17 @@ type Server struct {
 	http    *forwarder
 	metrics *http.Server
 
-	stopOnce sync.Once
-	stopping chan struct{}  // closed: take nothing new
-	accepted chan struct{}  // closed: nothing more is accepted
-	arriving sync.WaitGroup // connections that are accepted, and that who stops them doesn't know yet
+	stopping  context.Context // ended: take nothing new
+	beginStop context.CancelFunc
+	accepted  chan struct{}  // closed: nothing more is accepted
+	arriving  sync.WaitGroup // connections that are accepted, and that who stops them doesn't know yet
+	draining  chan struct{}  // closed: there are none, and all are about to end
 }
 
 // New makes a server that is to be given sockets.
 func New(a *agent.Agent, log *slog.Logger) *Server {
-	s := &Server{agent: a, log: log, stopping: make(chan struct{}), accepted: make(chan struct{}), workers: workers{next: make(chan job)}}
+	s := &Server{agent: a, log: log, accepted: make(chan struct{}), draining: make(chan struct{}), workers: workers{next: make(chan job)}}
+	s.stopping, s.beginStop = context.WithCancel(context.Background())
 	s.apps = s.newGRPC(s.handshakeApp, bufferSize)
 	s.apps.RegisterService(s.readable(pb.Signer_ServiceDesc), &signer{Server: s})
 	s.admins = s.newGRPC(s.handshakeAdmin, unbuffered)
@@ -63,13 +65,13 @@ func (s *Server) Serve(sockets *Sockets) error {
 	defer close(s.accepted)
 	serve := map[net.Listener]func(net.Listener) error{}
 	if sockets.Agent != nil {
-		serve[listener{sockets.Agent, &s.arriving}] = s.apps.Serve
+		serve[listener{sockets.Agent, s}] = s.apps.Serve
 	}
 	if sockets.HTTP != nil {
-		serve[listener{sockets.HTTP, &s.arriving}] = s.http.serve
+		serve[listener{sockets.HTTP, s}] = s.http.serve
 	}
 	if sockets.Admin != nil {
-		serve[listener{sockets.Admin, &s.arriving}] = s.admins.Serve
+		serve[listener{sockets.Admin, s}] = s.admins.Serve
 	}
 	if sockets.Metrics != nil {
 		serve[sockets.Metrics] = s.metrics.Serve
@@ -80,7 +82,7 @@ func (s *Server) Serve(sockets *Sockets) error {
 	}
 	closed := make(chan struct{})
 	go func() {
-		<-s.stopping
+		<-s.stopping.Done()
 		sockets.close()
 		close(closed)
 	}()
@@ -104,6 +106,7 @@ func (s *Server) Stop(ctx context.Context) {
 	s.beginStop()
 	<-s.accepted
 	s.arriving.Wait()
+	close(s.draining)
 	var all sync.WaitGroup
 	all.Go(func() { stopGRPC(ctx, s.apps) })
 	all.Go(func() { stopGRPC(ctx, s.admins) })
@@ -125,16 +128,7 @@ func stopGRPC(ctx context.Context, server *grpc.Server) {
 	}
 }
 
-func (s *Server) beginStop() { s.stopOnce.Do(func() { close(s.stopping) }) }
-
-func (s *Server) isStopping() bool {
-	select {
-	case <-s.stopping:
-		return true
-	default:
-		return false
-	}
-}
+func (s *Server) isStopping() bool { return s.stopping.Err() != nil }
 
 // turnedAway says in the log that there is no place for a connection, at most once a second.
 func (s *Server) turnedAway(socket string, why error) {

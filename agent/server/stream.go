@@ -27,7 +27,7 @@ func (s *signer) SignStream(stream pb.Signer_SignStreamServer) error {
 		if !errors.Is(err, fault.BadRequest) { // the caller has closed its side, or is gone
 			err = nil
 		}
-	case <-s.stopping:
+	case <-s.draining:
 		err = stopping()
 	}
 	for range maxInFlight {

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -121,6 +123,46 @@ func (h *Host) Restart(t testing.TB) {
 	kept := &server.Sockets{Agent: keep(t, h.Sockets.Agent), HTTP: keep(t, h.Sockets.HTTP), Admin: keep(t, h.Sockets.Admin)}
 	h.Stop(t)
 	h.serve(kept)
+}
+
+// RestartUnderLoad restarts so many times, while each of asks is called over and over,
+// and answers some calls between any two restarts. It tells how many calls of each were
+// answered; one that fails ends its calls and the test.
+func (h *Host) RestartUnderLoad(t testing.TB, times int, asks ...func() error) (answered []int) {
+	t.Helper()
+	counts := make([]atomic.Int64, len(asks))
+	over := make(chan struct{})
+	var load sync.WaitGroup
+	for i, ask := range asks {
+		load.Go(func() {
+			for {
+				select {
+				case <-over:
+					return
+				default:
+				}
+				if err := ask(); err != nil {
+					t.Error(err)
+					return
+				}
+				counts[i].Add(1)
+			}
+		})
+	}
+	for range times {
+		for i := range counts {
+			for before := counts[i].Load(); counts[i].Load() < before+3 && !t.Failed(); {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		h.Restart(t)
+	}
+	close(over)
+	load.Wait()
+	for i := range counts {
+		answered = append(answered, int(counts[i].Load()))
+	}
+	return answered
 }
 
 // keep is the same socket, open after l is closed.
