@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -198,6 +199,48 @@ func TestRestartBesideSilentPrograms(t *testing.T) {
 		time.Sleep(50 * time.Millisecond) // there are 256 places
 		return err
 	})
+}
+
+// An agent that ends after it has taken an order may have sent it: nobody sends it again,
+// whatever the program's header says of that.
+func TestTakenOrdersAreNotSentAgain(t *testing.T) {
+	for _, header := range []string{"Idempotency-Key", "X-Idempotency-Key", "idempotency-key"} {
+		t.Run(header, func(t *testing.T) {
+			dir := t.TempDir()
+			l, err := net.Listen("unix", filepath.Join(dir, "http.sock"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			var orders atomic.Int64
+			agent := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method == http.MethodPost {
+					if r.Header.Get(header) != "1" {
+						t.Error("the header is lost")
+					}
+					orders.Add(1)
+					panic(http.ErrAbortHandler) // the connection ends without an answer
+				}
+			})}
+			go func() { _ = agent.Serve(l) }()
+			defer agent.Close()
+			exchange := &http.Client{Transport: dial(t, dir).Transport("okx")}
+			if _, err := exchange.Get("https://www.okx.com/"); err != nil { // its connection is kept
+				t.Fatal(err)
+			}
+			order, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://www.okx.com/order", strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			order.Header[header] = []string{"1"}
+			if _, err := exchange.Do(order); err == nil {
+				t.Error("it is answered")
+			}
+			if n := orders.Load(); n != 1 {
+				t.Errorf("it was sent %d times", n)
+			}
+		})
+	}
 }
 
 // mute is an agent that takes requests and answers none.

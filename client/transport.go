@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -105,6 +106,14 @@ func (t *transport) inner(request *http.Request, body io.ReadCloser, trace *http
 	inner := request.Clone(httptrace.WithClientTrace(request.Context(), trace))
 	inner.URL.Scheme = "http"
 	inner.Body = body
+	// net/http takes these for leave to send a request again that the agent may have sent. Names
+	// are the same in any case to the agent (RFC 9110, section 5.1), and not to it.
+	for _, name := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
+		if values, given := inner.Header[name]; given {
+			delete(inner.Header, name)
+			inner.Header[strings.ToLower(name)] = values
+		}
+	}
 	if t.key != "" {
 		inner.Header.Set("Sealsign-Key", t.key)
 	}
