@@ -23,7 +23,7 @@ func (a *app) restoreCommand() *cobra.Command {
 		Short: "bring a backup back into an empty state folder",
 		Long: `restore unpacks a backup into a state folder that is empty, for the user whom the
 folder belongs to; the daemon must not run. With --config-dir it unpacks the
-config too, and overwrites nothing.
+config too, for who may read that folder, and overwrites nothing.
 
 If keys changed since the backup, or the TPM is another one, the daemon then
 signs nothing until an operator has looked: sealsign store recover.`,
@@ -90,26 +90,30 @@ func restore(path, stateDir, configDir string) (count int, err error) {
 		if folders[top] == "" {
 			continue
 		}
-		if err := unpack(archive, folders[top], name); err != nil {
+		if err := unpack(archive, folders[top], name, top == "config"); err != nil {
 			return count, fault.New(failed, "%s can't be restored: %v", header.Name, err).Because(err)
 		}
 		count++
 	}
 }
 
-// unpack writes one file below a folder, for the folder's owner.
-func unpack(content io.Reader, folder, name string) error {
+// unpack writes one file below a folder, for the folder's owner alone; or shared with
+// who may read the folder: root writes a config that the daemon's user reads.
+func unpack(content io.Reader, folder, name string, shared bool) error {
 	info, err := os.Stat(folder)
 	if err != nil {
 		return err
 	}
-	owner := info.Sys().(*syscall.Stat_t)
+	owner, mode := info.Sys().(*syscall.Stat_t), fs.FileMode(0o700)
+	if shared {
+		mode |= info.Mode().Perm() & 0o055
+	}
 	at := folder
 	for part := range strings.SplitSeq(filepath.Dir(name), "/") {
 		at = filepath.Join(at, part)
 		err := os.Mkdir(at, 0o700)
 		if err == nil {
-			err = os.Chown(at, int(owner.Uid), int(owner.Gid))
+			err = errors.Join(os.Chown(at, int(owner.Uid), int(owner.Gid)), os.Chmod(at, mode))
 		}
 		if err != nil && !errors.Is(err, os.ErrExist) {
 			return err
@@ -122,7 +126,7 @@ func unpack(content io.Reader, folder, name string) error {
 	if _, err := io.Copy(file, content); err != nil {
 		return errors.Join(err, file.Close())
 	}
-	if err := errors.Join(file.Chown(int(owner.Uid), int(owner.Gid)), file.Sync(), file.Close()); err != nil {
+	if err := errors.Join(file.Chown(int(owner.Uid), int(owner.Gid)), file.Chmod(mode&^0o111), file.Sync(), file.Close()); err != nil {
 		return fmt.Errorf("writing it: %w", err)
 	}
 	return nil
