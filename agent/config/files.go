@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // What is read at most, so that a wrong path can't stall the daemon.
@@ -105,12 +107,18 @@ func readFile(path, name string) (file, error) {
 	return file{path: path, name: name, content: slices.Clip(content), public: info.Mode().Perm()&0o002 != 0}, nil
 }
 
-// reason is an error of the file system without the path, which the problem has.
+// reason is an error of the file system without the path, which the problem has. Where
+// owner and mode are the cause it says so: an operator who looks may be root, who reads it
+// all the same. Landlock refuses an open with the same error, and an access(2) never.
 func reason(err error) string {
-	if e, ok := errors.AsType[*fs.PathError](err); ok {
-		err = e.Err
+	e, ok := errors.AsType[*fs.PathError](err)
+	if !ok {
+		return err.Error()
 	}
-	return err.Error()
+	if errors.Is(e.Err, unix.EACCES) && unix.Access(e.Path, unix.R_OK) != nil {
+		return fmt.Sprintf("uid %d may not: namei -l %s shows why", os.Getuid(), e.Path)
+	}
+	return e.Err.Error()
 }
 
 // digest is the hash of the list that sha256sum prints of the files.

@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -148,7 +149,7 @@ func TestWhatIsNoFile(t *testing.T) {
 		if err := os.WriteFile(path("secret"), nil, 0); err != nil {
 			t.Fatal(err)
 		}
-		refused(t, path("secret"), "can't be read: permission denied")
+		refused(t, path("secret"), "can't be read: uid "+strconv.Itoa(os.Getuid())+" may not: namei -l "+path("secret")+" shows why")
 	}
 }
 

@@ -47,6 +47,7 @@ func examineOffline(file string) (o offline) {
 			"sudo groupadd --system "+loaded.Agent.SocketGroup)
 	}
 	owner := o.examineState(loaded.Agent.StateDir)
+	o.examineReading(loaded.Files, owner)
 	o.examineRuntime(loaded.Agent.RuntimeDir, owner)
 	o.examineDevice(loaded.TPM.Device, owner)
 	return o
@@ -120,6 +121,23 @@ func (o *offline) examineSpace(dir string) {
 	}
 }
 
+// examineReading looks whether the daemon's user may read the config, which whoever
+// runs doctor may.
+func (o *offline) examineReading(files []string, owner *user.User) {
+	if owner == nil {
+		return
+	}
+	said := make(map[string]bool)
+	for _, path := range files {
+		for bits := fs.FileMode(0o4); !said[path]; path, bits = filepath.Dir(path), 0o1 {
+			said[path] = true // "/" in the end
+			if info, err := os.Stat(path); err == nil && !may(owner, info, bits) {
+				o.add("permissions", problem, fmt.Sprintf("%s may not read %s (mode %04o, of %s)", owner.Username, path, info.Mode().Perm(), ownerOf(info).Username), "sudo chmod a+rX "+path)
+			}
+		}
+	}
+}
+
 // examineRuntime looks at the folder of the sockets, which the daemon makes if it may.
 func (o *offline) examineRuntime(dir string, owner *user.User) {
 	if owner == nil || owner.Uid == "0" {
@@ -153,7 +171,7 @@ func (o *offline) examineDevice(device string, owner *user.User) {
 		o.add("tpm", problem, "tpm.device: "+err.Error(), "start the software TPM (swtpm) that is to listen there")
 	case err != nil:
 		o.add("tpm", problem, "tpm.device: "+err.Error(), "ls -l /dev/tpm*; where there is none, enable the TPM in the firmware")
-	case owner != nil && !mayOpen(owner, info):
+	case owner != nil && !may(owner, info, 0o6):
 		group := groupOf(info)
 		o.add("tpm", problem, fmt.Sprintf("tpm.device: %s may not open %s, which is for the group %s", owner.Username, path, group),
 			fmt.Sprintf("sudo usermod -aG %s %s", group, owner.Username))
@@ -162,19 +180,20 @@ func (o *offline) examineDevice(device string, owner *user.User) {
 	}
 }
 
-// mayOpen tells whether a file's mode lets a user read and write it.
-func mayOpen(who *user.User, file fs.FileInfo) bool {
+// may tells whether a file's mode has the bits for a user, as its last digit has them:
+// 6 to read and write it.
+func may(who *user.User, file fs.FileInfo, bits fs.FileMode) bool {
 	stat, mode := statOf(file), file.Mode().Perm()
 	groups, err := who.GroupIds()
 	switch {
 	case who.Uid == "0":
 		return true
 	case who.Uid == strconv.Itoa(int(stat.Uid)):
-		return mode&0o600 == 0o600
+		mode >>= 6
 	case err == nil && slices.Contains(groups, strconv.Itoa(int(stat.Gid))):
-		return mode&0o060 == 0o060
+		mode >>= 3
 	}
-	return mode&0o006 == 0o006
+	return mode&bits == bits
 }
 
 func groupOf(info fs.FileInfo) string {

@@ -36,7 +36,7 @@ func TestWhoMayOpenADevice(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if may := mayOpen(test.who, info); may != test.may {
+		if may := may(test.who, info, 0o6); may != test.may {
 			t.Errorf("mode %04o, uid %s: %v", test.mode, test.who.Uid, may)
 		}
 	}
