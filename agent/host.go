@@ -45,7 +45,7 @@ func readHost(dir string) (*host, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, fault.New(fault.StoreUnavailable, "%v", err).WithHint("look at the state folder's disk: sealsign doctor").Because(err)
 	}
 	damaged := func(what string) error {
 		return fault.New(fault.ConfigInvalid, "%s is damaged: %s", path, what).

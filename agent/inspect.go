@@ -255,7 +255,10 @@ func (d *diagnosis) check(area string, err error, fine, next string) {
 	if refusal.Hint != "" {
 		next = refusal.Hint
 	}
-	what := refusal.Error()
+	what, rest, several := strings.Cut(refusal.Error(), "\n")
+	if several {
+		what += fmt.Sprintf(" (and %d more)", 1+strings.Count(rest, "\n"))
+	}
 	if !slices.ContainsFunc(*d, func(f Finding) bool { return f.What == what }) {
 		d.add(area, Problem, what, next)
 	}
@@ -330,6 +333,15 @@ func (a *Agent) examineHost(d *diagnosis) {
 // examineFiles looks at who may change what the daemon goes by.
 func examineFiles(path string, c *config.Config, d *diagnosis) {
 	open := 0
+	if info, err := os.Stat(c.Agent.StateDir); err == nil && info.Mode().Perm()&0o077 != 0 {
+		open++
+		d.add("permissions", Problem, fmt.Sprintf("others may use %s (mode %04o)", c.Agent.StateDir, info.Mode().Perm()), "chmod 0700 "+c.Agent.StateDir)
+	}
+	if foreign := c.Agent.Foreign(uint32(os.Geteuid())); len(foreign) > 0 { //nolint:gosec // a uid has 32 bits
+		open++
+		d.add("permissions", Problem, fmt.Sprintf("%d of the state folder's files and folders belong to another user than the daemon's, %s first", len(foreign), foreign[0]),
+			fmt.Sprintf("if what is in it is to be trusted: chown -R %d %s", os.Geteuid(), c.Agent.StateDir))
+	}
 	fragments, _ := filepath.Glob(filepath.Join(filepath.Dir(path), "conf.d", "*.toml")) // the pattern is a good one
 	for _, file := range append([]string{path, filepath.Dir(path)}, fragments...) {
 		if info, err := os.Stat(file); err == nil && info.Mode().Perm()&0o022 != 0 {

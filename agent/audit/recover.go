@@ -272,7 +272,7 @@ func (l *Log) unavailable(err error) *fault.Error {
 	if e, ok := errors.AsType[*fault.Error](err); ok {
 		return e
 	}
-	e := fault.New(fault.AuditUnavailable, "the audit log can't be written").Because(err).
+	e := fault.New(fault.AuditUnavailable, "the audit log can't be written: %v", err).Because(err).
 		WithHint("look at the disk of %s; sealsign tries again by itself", l.dir)
 	if full(err) {
 		e = l.errLean().Because(err)

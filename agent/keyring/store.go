@@ -87,17 +87,17 @@ func openStore(dir string, faults FS) (*store, error) {
 	if err := s.folder(dir); err != nil {
 		return nil, err
 	}
-	if err := private(dir); err != nil {
+	if err := s.private(dir); err != nil {
 		return nil, err
 	}
 	_ = s.folder(s.keys()) // where the disk takes nothing now, readManifest tries again, and says so
 	if _, err := os.Stat(s.keys()); errors.Is(err, fs.ErrNotExist) {
 		return s, nil
 	}
-	return s, private(s.keys())
+	return s, s.private(s.keys())
 }
 
-func private(path string) error {
+func (s *store) private(path string) error {
 	info, err := os.Stat(path)
 	if err != nil {
 		return storeFault("looking at the state folder", err)
@@ -107,7 +107,7 @@ func private(path string) error {
 	}
 	if owner := info.Sys().(*syscall.Stat_t).Uid; int(owner) != os.Geteuid() {
 		return fault.New(fault.ConfigInvalid, "the state folder %s belongs to uid %d, and this is uid %d", path, owner, os.Geteuid()).
-			WithHint("chown -R %d %s", os.Geteuid(), path)
+			WithHint("if what is in it is to be trusted: chown -R %d %s", os.Geteuid(), s.dir)
 	}
 	if mode := info.Mode().Perm(); mode != 0o700 {
 		return fault.New(fault.ConfigInvalid, "the state folder %s is open to others: its mode is %#o", path, mode).

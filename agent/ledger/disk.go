@@ -49,7 +49,7 @@ func (l *Ledger) fail(err error) error {
 	l.failed = l.opts.Now()
 	e, ok := errors.AsType[*fault.Error](err)
 	if !ok {
-		e = fault.New(fault.LedgerUnavailable, "the ledger %s can't be used", l.path).Because(err).
+		e = fault.New(fault.LedgerUnavailable, "the ledger can't be used: %v", err).Because(err).
 			WithHint("look at the disk; sealsign tries again by itself")
 		e.RetryAfter = retryEvery
 	}

@@ -46,7 +46,7 @@ func examineOffline(file string) (o offline) {
 		o.add("permissions", warning, "this host has no group "+loaded.Agent.SocketGroup+", whose members may connect to the sockets",
 			"sudo groupadd --system "+loaded.Agent.SocketGroup)
 	}
-	owner := o.examineState(loaded.Agent.StateDir)
+	owner := o.examineState(&loaded.Agent)
 	o.examineReading(loaded.Files, owner)
 	o.examineRuntime(loaded.Agent.RuntimeDir, owner)
 	o.examineDevice(loaded.TPM.Device, owner)
@@ -63,7 +63,8 @@ func more(n int) string {
 
 // examineState looks at the state folder. Its owner is the user that the daemon is
 // to run as; nil: nobody knows.
-func (o *offline) examineState(dir string) *user.User {
+func (o *offline) examineState(agent *config.Agent) *user.User {
+	dir := agent.StateDir
 	info, err := os.Stat(dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -74,12 +75,16 @@ func (o *offline) examineState(dir string) *user.User {
 		return nil
 	}
 	owner := ownerOf(info)
+	foreign := agent.Foreign(statOf(info).Uid)
 	switch {
 	case !info.IsDir():
 		o.add("permissions", problem, "agent.state_dir: "+dir+" is no folder", "move it away, or correct agent.state_dir")
 		return nil
 	case info.Mode().Perm()&0o077 != 0:
 		o.add("permissions", problem, fmt.Sprintf("agent.state_dir: others may use %s (mode %04o)", dir, info.Mode().Perm()), "sudo chmod 0700 "+dir)
+	case len(foreign) > 0:
+		o.add("permissions", problem, fmt.Sprintf("%d of the files and folders in %s do not belong to %s, %s first", len(foreign), dir, owner.Username, foreign[0]),
+			fmt.Sprintf("if what is in it is to be trusted: sudo chown -R %s %s", owner.Username, dir))
 	default:
 		o.add("permissions", fine, fmt.Sprintf("%s is for %s alone, who the daemon must run as", dir, owner.Username), "")
 	}
