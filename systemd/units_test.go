@@ -31,7 +31,7 @@ func TestInstancesAreAlike(t *testing.T) {
 		t.Fatalf("%v, %v", names, err)
 	}
 	ofHost := strings.NewReplacer(
-		"sealsign for %i", "sealsign", "/etc/sealsign/%i/", "/etc/sealsign/", "/run/sealsign/%i/", "/run/sealsign/",
+		"sealsign for %i", "sealsign", "/etc/sealsign/%i/", "/etc/sealsign/", "/run/sealsign/%i", "/run/sealsign",
 		"Directory=sealsign/%i", "Directory=sealsign", "@%i.", ".",
 	)
 	for _, name := range names {

@@ -1,14 +1,18 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/spf13/cobra"
 
 	"github.com/sealsign/sealsign/agent/config"
 	"github.com/sealsign/sealsign/internal/fault"
+	sealsignv1 "github.com/sealsign/sealsign/proto/sealsign/v1"
 )
 
 func (a *app) configCommand() *cobra.Command {
-	return group("config", "check the config", "  sealsign config check /etc/sealsign/sealsign.toml", a.configCheckCommand())
+	return group("config", "check the config, and have it read again", "  sealsign config check /etc/sealsign/sealsign.toml",
+		a.configCheckCommand(), a.configReloadCommand())
 }
 
 // checkJSON is what `config check --json` prints.
@@ -46,6 +50,38 @@ The exit status is 1 where the daemon would refuse it.`,
 			}
 			if len(problems) > 0 {
 				return fault.New(fault.ConfigInvalid, "the daemon refuses %s: %s", args[0], count(len(problems), "problem"))
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) configReloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "reload",
+		Short: "have the daemon read the config again, and tell whether it took it",
+		Long: `reload returns once the daemon has read the config. An edit takes effect without
+it too, within a second; this is for who wants to know.
+
+The exit status is 1 where the edit is refused: the config before it stays in force.`,
+		Example: "  sudo sealsign config reload",
+		Args:    words(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			answer, err := admin(cmd.Context(), a, sealsignv1.AdminClient.Reload, &sealsignv1.ReloadRequest{})
+			if err != nil {
+				return err
+			}
+			state := answer.GetConfig()
+			if a.json {
+				if err := a.printJSON(configToJSON(state)); err != nil {
+					return err
+				}
+			} else if state.GetOk() {
+				a.printf("%s is in force\n", visible(state.GetPath()))
+			}
+			if !state.GetOk() {
+				reason, message, _ := strings.Cut(state.GetError(), ": ")
+				return fault.New(fault.Reason(reason), "%s", message).WithHint("%s", state.GetHint())
 			}
 			return nil
 		},

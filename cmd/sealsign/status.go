@@ -81,16 +81,20 @@ func (a *app) statusCommand() *cobra.Command {
 	}
 }
 
+func configToJSON(config *sealsignv1.ConfigStatus) configJSON {
+	return configJSON{
+		OK: config.GetOk(), Error: config.GetError(), Hint: config.GetHint(), LoadedAt: timeOf(config.GetLoadedAt()),
+		Path: config.GetPath(), Warnings: orEmpty(config.GetWarnings()),
+	}
+}
+
 func statusToJSON(st *sealsignv1.StatusResponse) statusJSON {
-	config, tpm, audit := st.GetConfig(), st.GetTpm(), st.GetAudit()
+	tpm, audit := st.GetTpm(), st.GetAudit()
 	return statusJSON{
 		Version:     st.GetVersion(),
 		Environment: st.GetEnvironment(),
 		StartedAt:   timeOf(st.GetStartedAt()),
-		Config: configJSON{
-			OK: config.GetOk(), Error: config.GetError(), Hint: config.GetHint(), LoadedAt: timeOf(config.GetLoadedAt()),
-			Path: config.GetPath(), Warnings: orEmpty(config.GetWarnings()),
-		},
+		Config:      configToJSON(st.GetConfig()),
 		TPM: tpmJSON{
 			OK: tpm.GetOk(), Error: tpm.GetError(), Device: tpm.GetDevice(), Manufacturer: tpm.GetManufacturer(),
 			Firmware: tpm.GetFirmware(), Software: tpm.GetSoftware(), Can: orEmpty(tpm.GetCan()),

@@ -24,7 +24,7 @@ func walk(cmd *cobra.Command, visit func(*cobra.Command)) {
 // What the commands are named is part of the contract with scripts and people.
 func TestTheCommandsAreTheContracts(t *testing.T) {
 	want := []string{
-		"audit checkpoint", "audit public-key", "audit tail", "audit verify", "backup", "completion", "config check", "doctor",
+		"audit checkpoint", "audit public-key", "audit tail", "audit verify", "backup", "completion", "config check", "config reload", "doctor",
 		"host-key", "importer enroll", "importer list", "importer remove",
 		"key generate", "key import", "key list", "key public", "key rebind", "key reseal", "key resume", "key revoke", "key rotate", "key show",
 		"key suspend", "key wrap", "login", "pcr approve", "pcr install", "pcr show", "policy test", "request", "restore", "sign", "status", "store recover", "venues", "version",
