@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strings"
@@ -168,7 +169,7 @@ func (d *Device) connectOnce() (_ *conn, err error) {
 	t, err := d.opts.Dial()
 	if err != nil {
 		return nil, fault.New(fault.TPMUnavailable, "the TPM %s can't be opened: %v", d.opts.Device, err).
-			WithHint("%s", openHint(d.opts.Device)).Because(err)
+			WithHint("%s", openHint(d.opts.Device, err)).Because(err)
 	}
 	c, err := newConn(t, &d.opts, d.hang)
 	if err != nil {
@@ -209,10 +210,12 @@ func (d *Device) connectOnce() (_ *conn, err error) {
 }
 
 // openHint is what to look at where a device can't be opened.
-func openHint(device string) string {
+func openHint(device string, err error) string {
 	switch {
 	case device == "simulator":
 		return "make dev builds sealsignd with the simulator"
+	case errors.Is(err, fs.ErrPermission):
+		return "the daemon's user must be in its group, tss on most systems, and the daemon be restarted after that: sealsign doctor, while it is stopped, says more"
 	case strings.HasPrefix(device, "/"):
 		return "check that the TPM is enabled in the firmware and that the daemon may open it (group tss)"
 	}

@@ -9,8 +9,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	mathrand "math/rand/v2"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -469,4 +471,12 @@ func TestOptions(t *testing.T) {
 	}
 	_, err := tpm.Open(t.Context(), tpm.Options{Device: "/dev/tpmrm0", PCRs: []int{24}})
 	wants(t, err, fault.ConfigInvalid, "PCR 24", "0 to 23")
+}
+
+// TestMayNotOpen: a device that the daemon's user may not open is told apart from none.
+func TestMayNotOpen(t *testing.T) {
+	_, err := tpm.Open(t.Context(), tpm.Options{Device: "/dev/tpmrm0", Dial: func() (tpm.Transport, error) {
+		return nil, &fs.PathError{Op: "open", Path: "/dev/tpmrm0", Err: syscall.EACCES}
+	}})
+	wants(t, err, fault.TPMUnavailable, "permission denied", "restarted")
 }

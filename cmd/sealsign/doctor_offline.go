@@ -178,8 +178,11 @@ func (o *offline) examineDevice(device string, owner *user.User) {
 		o.add("tpm", problem, "tpm.device: "+err.Error(), "ls -l /dev/tpm*; where there is none, enable the TPM in the firmware")
 	case owner != nil && !may(owner, info, 0o6):
 		group := groupOf(info)
-		o.add("tpm", problem, fmt.Sprintf("tpm.device: %s may not open %s, which is for the group %s", owner.Username, path, group),
-			fmt.Sprintf("sudo usermod -aG %s %s", group, owner.Username))
+		next := fmt.Sprintf("sudo usermod -aG %s %s", group, owner.Username)
+		if group == "root" { // which is no group to be in
+			next = "have udev give it to the group tss: sudo apt install tpm-udev && sudo udevadm trigger --subsystem-match=tpmrm"
+		}
+		o.add("tpm", problem, fmt.Sprintf("tpm.device: %s may not open %s, which is for the group %s", owner.Username, path, group), next)
 	default:
 		o.add("tpm", fine, path+" is there", "")
 	}
